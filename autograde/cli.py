@@ -1,0 +1,283 @@
+"""The command ``autograde``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+
+from autograde.course import CourseError, read_course, root
+from autograde.progress import write_atomically
+from autograde.version import __version__
+
+app = typer.Typer(
+    help="Builds, checks and grades the notebooks of the course.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+RIGHT, WRONG, UNUSABLE = 0, 1, 2
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"rederive {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def build(
+    check: Annotated[
+        bool, typer.Option("--check", help="Change nothing; fail if lessons/ is not what the build gives.")
+    ] = False,
+) -> None:
+    """Make lessons/ from solutions/."""
+    from autograde.build import build as make
+    from autograde.build import differences, write
+
+    folder = root()
+    built = make(folder)
+    if not check:
+        changes = write(built, folder / "lessons")
+        out.print("\n".join(f"lessons/{name}" for name in changes) or "lessons/ is up to date.")
+        return
+    changes = differences(built, folder / "lessons")
+    if changes:
+        err.print("These are not what the build gives; run `autograde build` and commit the result:")
+        err.print("\n".join(f"  lessons/{name}" for name in changes))
+        raise typer.Exit(WRONG)
+    out.print("lessons/ is exactly what the build gives.")
+
+
+@app.command()
+def check(
+    notebook: Annotated[
+        Path, typer.Argument(help="A lesson's notebook, such as work/rnn/01_vanilla_rnn.ipynb.")
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    seed: Annotated[int, typer.Option(help="The seed that the cases are drawn with.", min=1)] = 1,
+) -> None:
+    """Grade one notebook with all cases, in a process of its own. Demo cells are skipped.
+
+    Exit status 0: everything is right. 1: something is wrong or not written yet. 2: the file cannot be graded.
+    """
+    from autograde.run import grade_notebook
+    from autograde.submission import plan, read_notebook
+
+    submission = plan(read_notebook(notebook), notebook, root())
+    total = sum(1 for step in submission.steps if step.check)
+    with _progress(quiet=as_json) as bar:
+        task = bar.add_task(submission.lesson, total=total)
+
+        def advance(name: str) -> None:
+            bar.update(task, description=name, advance=1)
+
+        result = grade_notebook(notebook, root(), seed, advance)
+    _remember(notebook, result)
+    if as_json:
+        print(json.dumps(result.as_json(str(notebook)), indent=2))
+    else:
+        _print_result(result)
+    if any(exercise.verdict == "grader-error" for exercise in result.exercises.values()):
+        raise typer.Exit(UNUSABLE)
+    raise typer.Exit(RIGHT if result.score == result.max_score else WRONG)
+
+
+def _progress(quiet: bool) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    return Progress(*columns, console=err, transient=True, disable=quiet)
+
+
+def _remember(notebook: Path, result: object) -> None:
+    from autograde.progress import Record, find_work, record
+    from autograde.run import NotebookResult
+
+    assert isinstance(result, NotebookResult)
+    work = find_work(notebook.resolve().parent)
+    if work is not None:
+        for name, exercise in result.exercises.items():
+            record(
+                work,
+                result.lesson,
+                Record(name, exercise.score, exercise.max_score, exercise.ok, __version__),
+            )
+
+
+def _print_result(result: object) -> None:
+    from autograde.report import as_text
+    from autograde.run import NotebookResult
+
+    assert isinstance(result, NotebookResult)
+    topic = result.lesson.split("/")[0]
+    table = Table(title=result.lesson, title_justify="left")
+    for heading, justify in (("exercise", "left"), ("result", "left"), ("points", "right")):
+        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+    for name, exercise in result.exercises.items():
+        state = "not written yet" if exercise.not_written else exercise.verdict
+        table.add_row(name, state, f"{exercise.score} of {exercise.max_score}")
+    table.add_section()
+    table.add_row("all", "", f"{result.score} of {result.max_score}")
+    out.print(table)
+    for exercise in result.exercises.values():
+        if not exercise.ok and not exercise.not_written:
+            out.print()
+            out.print(as_text(exercise, topic), markup=False)
+    for note in result.notes:
+        out.print(f"Note: {note}", markup=False)
+
+
+@app.command()
+def killrate(
+    check: Annotated[
+        bool, typer.Option("--check", help="Change nothing; fail if docs/kill-rate.md is out of date.")
+    ] = False,
+    topic: Annotated[str | None, typer.Option(help="Only this topic; the document is left alone.")] = None,
+) -> None:
+    """Test the tests: every known mistake must fail and be named, every right answer must pass.
+
+    Prints the table and writes docs/kill-rate.md. Exit status 1 below 100 %.
+    """
+    import torch
+
+    from autograde.killrate import as_markdown, cells, measure
+
+    torch.set_num_threads(1)
+    course = read_course()
+    names = [entry.name for entry in course.topics if not entry.planned]
+    if topic is not None:
+        if topic not in names:
+            raise CourseError(f"There is no topic {topic!r} with exercises. There are: {', '.join(names)}.")
+        names = [topic]
+    with _progress(quiet=False) as bar:
+        rows = [row for name in bar.track(names, description="topics") for row in measure(name)]
+    table = Table(
+        *(["topic", "exercise", "mistakes"]), "kill rate", "right answers", "worst right", "nearest mistake"
+    )
+    for row in rows:
+        table.add_row(*cells(row))
+    out.print(table)
+    for row in rows:
+        for complaint in row.complaints:
+            err.print(f"{row.topic}.{row.exercise}: {complaint}", markup=False)
+    document, text = root() / "docs" / "kill-rate.md", as_markdown(rows)
+    stale = not document.is_file() or document.read_text(encoding="utf-8") != text
+    if topic is None and stale and check:
+        err.print("docs/kill-rate.md is out of date; run `autograde killrate` and commit the result.")
+    elif topic is None and stale:
+        write_atomically(document, text)
+    if any(row.complaints for row in rows) or (check and topic is None and stale):
+        raise typer.Exit(WRONG)
+
+
+@app.command()
+def new_class(
+    folder: Annotated[Path, typer.Argument(help="A new folder for the class.")],
+    topic: Annotated[str, typer.Option(help="The series to hand out.")] = "rnn",
+) -> None:
+    """Make a class folder for nbgrader: its configuration, the source notebooks and a gradebook."""
+    from autograde.classroom.folder import make_class
+
+    made = make_class(folder, topic)
+    out.print(f"The class is in {folder}. Hand out {made.release.relative_to(folder)}/, then, in {folder}:")
+    out.print(
+        f"  nbgrader autograde {topic}\n  nbgrader generate_feedback {topic}\n  nbgrader export", markup=False
+    )
+
+
+@app.command()
+def demo_class(
+    folder: Annotated[Path, typer.Argument(help="A new folder for the class.")],
+    students: Annotated[int, typer.Option(help="How many students.", min=6, max=400)] = 12,
+    topic: Annotated[str, typer.Option(help="The series they hand in.")] = "rnn",
+) -> None:
+    """Make a class of made-up students, grade it, write feedback and grades.csv, and print the table.
+
+    Exit status 1 if anybody's score is not what their submission earned.
+    """
+    from autograde.classroom.demo import demo
+
+    with _progress(quiet=False) as bar:
+        task = bar.add_task("making the class", total=students)
+
+        def advance(student: str) -> None:
+            bar.update(task, description=student, advance=1)
+
+        rows = demo(folder, topic, students, advance)
+    table = Table(title=f"{topic}: {len(rows)} students", title_justify="left")
+    for heading, justify in (
+        ("student", "left"),
+        ("handed in", "left"),
+        ("expected", "right"),
+        ("score", "right"),
+    ):
+        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+    for row in rows:
+        table.add_row(
+            row.student, row.what, f"{row.expected:g}", f"{row.score:g}" + ("" if row.right else "  WRONG")
+        )
+    out.print(table)
+    wrong = [row for row in rows if not row.right]
+    out.print(f"Grades: {folder / 'grades.csv'}. Feedback: {folder / 'feedback'}.", markup=False)
+    if wrong:
+        err.print(f"{len(wrong)} scores are not what the submissions earned.")
+        raise typer.Exit(WRONG)
+
+
+@app.command()
+def doctor() -> None:
+    """Say what is installed, what is missing, and how to get it."""
+    from autograde.doctor import failed, findings, render
+
+    found = findings()
+    out.print(render(found))
+    raise typer.Exit(WRONG if failed(found) else RIGHT)
+
+
+@app.command()
+def lab(
+    port: Annotated[int | None, typer.Option(help="The port; otherwise 8888 or the next free one.")] = None,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Only print the address.")] = False,
+) -> None:
+    """Copy lessons that are not there yet into work/, and open JupyterLab on the course map."""
+    from autograde.lab import launch, prepare
+
+    folder = root()
+    work = folder / "work"
+    copied = prepare(folder, work)
+    if copied:
+        out.print(
+            f"New in {work}: {', '.join(path.relative_to(work).as_posix() for path in copied)}", markup=False
+        )
+    raise typer.Exit(launch(folder, work, port, not no_browser))
+
+
+def main() -> None:
+    """Run the command; a mistake of the user's gets one sentence, not a traceback."""
+    from autograde.submission import CannotGrade
+
+    try:
+        app()
+    except (CourseError, CannotGrade) as error:
+        err.print(str(error), markup=False, style="red")
+        sys.exit(UNUSABLE)
+    except KeyboardInterrupt:
+        err.print("Stopped.")
+        sys.exit(130)

@@ -1,0 +1,150 @@
+"""The course map: every topic, what it needs first, how long it takes, and how far the learner has come."""
+
+from __future__ import annotations
+
+import contextlib
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from autograde.course import Course, Topic, read_course, root
+from autograde.lessons import METADATA, LessonInfo, all_lessons, digest, edited, of_topic
+from autograde.progress import find_work, results, write_atomically
+from autograde.version import __version__
+
+MAP = "start.ipynb"
+CODE = "from autograde.coursemap import show_progress\n\nshow_progress()"
+
+INTRODUCTION = """\
+# {title}
+
+Each topic is a series of notebooks. In each notebook you derive a method, write its parts yourself, have them checked,
+and reproduce its headline result with your own code.
+
+- **Begin** with any lesson whose name is a link. It opens beside this page.
+- **Write** your code in the cells that say `YOUR CODE HERE`. Run a cell with <kbd>Shift</kbd> + <kbd>Enter</kbd>.
+- **Check** it with the cell below it, the one that starts with `check.`. The report says what is wrong, and where.
+- Your work stays in this folder. Nothing is sent anywhere."""
+
+
+def map_notebook(course: Course, folder: Path, lessons: list[LessonInfo] | None = None) -> NotebookNode:
+    """``start.ipynb``: an introduction, the learner's progress (a code cell) and a table for each family."""
+    known = all_lessons(folder) if lessons is None else lessons
+    cells = [
+        new_markdown_cell(INTRODUCTION.format(title=course.title), id="introduction"),
+        new_markdown_cell(
+            "## Your progress\n\nRun the cell below to bring this table up to date (<kbd>Shift</kbd> + "
+            "<kbd>Enter</kbd>).",
+            id="progress-heading",
+        ),
+        new_code_cell(CODE, id="progress"),
+        new_markdown_cell("## The topics", id="topics"),
+    ]
+    for key, title in course.families:
+        topics = [topic for topic in course.topics if topic.family == key]
+        cells.append(new_markdown_cell(_family(title, topics, course, known), id=f"family-{key}"))
+    metadata = {
+        "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+        METADATA: {"version": __version__},
+    }
+    notebook: NotebookNode = new_notebook(cells=cells, metadata=metadata)
+    notebook.metadata[METADATA]["digest"] = digest(notebook)
+    return notebook
+
+
+def _family(title: str, topics: list[Topic], course: Course, lessons: list[LessonInfo]) -> str:
+    lines = [
+        f"### {title}",
+        "",
+        "| topic | lessons | what it covers | do first | time |",
+        "| :--- | :--- | :--- | :--- | ---: |",
+    ]
+    for topic in topics:
+        links = [f"[{lesson.title}]({lesson.name}.ipynb)" for lesson in of_topic(lessons, topic.name)]
+        first = ", ".join(course.topic(name).title for name in topic.prerequisites) or "nothing"
+        opened = "<br>".join(links) or "*not built yet*"
+        time = f"{sum(lesson.minutes for lesson in of_topic(lessons, topic.name))} min" if links else ""
+        lines.append(f"| {topic.title} | {opened} | {topic.about} | {first} | {time} |")
+    return "\n".join(lines)
+
+
+def progress_rows(folder: Path, work: Path) -> list[tuple[LessonInfo, int]]:
+    """Each lesson with the number of its exercises that have been passed."""
+    rows = []
+    for lesson in all_lessons(folder):
+        passed = results(work, lesson.name)
+        rows.append((lesson, sum(1 for name in lesson.exercises if name in passed and passed[name].passed)))
+    return rows
+
+
+def progress_html(folder: Path, work: Path) -> str:
+    """The progress table as HTML that takes the page's own colours."""
+    cell = "text-align:left;padding:3px 18px 3px 0"
+    rows = []
+    for lesson, passed in progress_rows(folder, work):
+        total = len(lesson.exercises)
+        state = "finished" if passed == total else "not begun" if passed == 0 else f"{total - passed} to go"
+        link = f'<a href="{escape(lesson.name)}.ipynb">{escape(lesson.title)}</a>'
+        bar = (
+            f'<progress max="{total}" value="{passed}" aria-label="{passed} of {total} exercises passed">'
+            f"</progress> {passed} of {total}"
+        )
+        cells = "".join(f'<td style="{cell}">{item}</td>' for item in (link, bar, state))
+        rows.append(f"<tr>{cells}</tr>")
+    heads = "".join(
+        f'<th scope="col" style="{cell}">{head}</th>' for head in ("lesson", "exercises passed", "")
+    )
+    return f"<table><thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+
+
+def progress_text(folder: Path, work: Path) -> str:
+    """The progress table as plain text."""
+    return "\n".join(
+        f"{lesson.title}: {passed} of {len(lesson.exercises)} exercises passed"
+        for lesson, passed in progress_rows(folder, work)
+    )
+
+
+def _bundle(folder: Path, work: Path) -> dict[str, str]:
+    return {"text/plain": progress_text(folder, work), "text/html": progress_html(folder, work)}
+
+
+def show_progress() -> None:
+    """Display the learner's progress, below a notebook cell."""
+    from IPython.display import display
+
+    work = find_work()
+    if work is None:
+        print(
+            "Progress is remembered in the folder work/. Open this page with `make lab`, or run `autograde lab`."
+        )
+        return
+    display(_bundle(root(), work), raw=True)
+
+
+def refresh(folder: Path, work: Path) -> Path:
+    """Write the map into the learner's folder, with the progress in it; a map that they have edited is left alone."""
+    path = work / MAP
+    if path.exists() and edited(path):
+        return path
+    notebook = map_notebook(read_course(folder), folder)
+    for cell in notebook.cells:
+        if cell.id == "progress":
+            data: dict[str, Any] = _bundle(folder, work)
+            cell.outputs = [new_output("display_data", data=data)]
+    write_atomically(path, str(nbformat.writes(notebook, version=4)) + "\n")
+    _trust(notebook)
+    return path
+
+
+def _trust(notebook: NotebookNode) -> None:
+    """Sign the map, so that JupyterLab shows its table without asking. Without a signature it still shows it."""
+    with contextlib.suppress(Exception):
+        from nbformat.sign import NotebookNotary
+
+        NotebookNotary().sign(notebook)

@@ -1,0 +1,124 @@
+"""``check`` in a notebook: ``check.rnn_step(rnn_step)`` looks at the learner's function and reports."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from autograde.course import CourseError, exercises
+from autograde.exercise import Exercise
+from autograde.grade import ExerciseResult, grade
+from autograde.observe import Implementation, LocalObserver, own_frames
+from autograde.progress import Record, find_work, record
+from autograde.report import as_html, as_text, headline
+from autograde.version import __version__
+
+GRADED_SEED = 1
+HANDED_OVER = False
+"""True in the process in which a submitted notebook runs: there, checks are made by the process that grades."""
+
+
+class CheckFailed(AssertionError):
+    """A check did not pass. The report has been shown; a notebook prints this one line instead of a traceback."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"{type(self).__name__}: {self}"]
+
+
+class NotWritten(CheckFailed, NotImplementedError):
+    """The exercise is not written yet."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """The checks of one lesson: its exercises are attributes."""
+
+    name: str
+
+    def __getattr__(self, exercise: str) -> Callable[[Implementation], None]:
+        if exercise.startswith("_"):
+            raise AttributeError(exercise)
+        if HANDED_OVER:
+            return lambda implementation: None
+        found = exercises(self.name.split("/")[0])
+        if exercise not in found:
+            known = ", ".join(found)
+            raise AttributeError(f"There is no exercise {exercise!r} in this series. There are: {known}.")
+        return Check(self.name, found[exercise])
+
+    def __dir__(self) -> list[str]:
+        return list(exercises(self.name.split("/")[0]))
+
+
+@dataclass(frozen=True)
+class Check:
+    """The check of one exercise. Called with an implementation, it reports, and raises CheckFailed if it is wrong."""
+
+    lesson: str
+    exercise: Exercise
+
+    def __call__(self, implementation: Implementation) -> None:
+        try:
+            result = self.result(implementation)
+        except KeyboardInterrupt as stop:
+            frames = own_frames(stop.__traceback__)
+            where = f", at {frames[-1]}" if frames else ""
+            raise CheckFailed(f"{self.exercise.name}: you stopped it while it was running{where}.") from None
+        topic = self.lesson.split("/")[0]
+        _display(as_text(result, topic), as_html(result, topic))
+        if not _grading():
+            self._remember(result)
+        if result.not_written:
+            raise NotWritten(headline(result))
+        if not result.ok:
+            raise CheckFailed(headline(result))
+
+    def result(self, implementation: Implementation) -> ExerciseResult:
+        """Look at the implementation: the shown cases, or all cases where nbgrader grades."""
+        graded = os.environ.get("NBGRADER_EXECUTION") == "autograde"
+        return grade(self.exercise, LocalObserver(implementation), graded=graded, seed=GRADED_SEED)
+
+    def _remember(self, result: ExerciseResult) -> None:
+        work = find_work()
+        if work is not None:
+            entry = Record(result.name, result.score, result.max_score, result.ok, __version__)
+            record(work, self.lesson, entry)
+
+
+def open_lesson(name: str) -> Lesson:
+    """The checks of the lesson ``name``, such as ``rnn/01_vanilla_rnn``.
+
+    Raises:
+        CourseError: there is no such topic.
+    """
+    if not HANDED_OVER:
+        if name.count("/") != 1:
+            raise CourseError(f"{name!r} is no lesson; its name has the form topic/notebook.")
+        exercises(name.split("/")[0])
+    return Lesson(name)
+
+
+def _grading() -> bool:
+    return "NBGRADER_EXECUTION" in os.environ
+
+
+def _display(text: str, html: str) -> None:
+    """HTML where there is a notebook, text everywhere else."""
+    shell = _shell()
+    if shell is None:
+        print(text)
+        return
+    from IPython.display import display
+
+    display({"text/plain": text, "text/html": html}, raw=True)
+
+
+def _shell() -> Any:
+    try:
+        from IPython import get_ipython
+    except ImportError:
+        return None
+    shell = get_ipython()
+    return shell if shell is not None and type(shell).__name__ == "ZMQInteractiveShell" else None

@@ -1,0 +1,202 @@
+"""What a learner reads after a check: plain text everywhere, a small HTML table in a notebook."""
+
+from __future__ import annotations
+
+import base64
+import io
+from html import escape
+
+from torch import Tensor
+
+from autograde.compare import Finding
+from autograde.grade import ExerciseResult, RequirementResult
+from autograde.version import __version__
+
+MAX_PICTURE = 64
+"""Matrices larger than this are shown around their worst element."""
+
+
+def headline(result: ExerciseResult) -> str:
+    """One line: "rnn_step: all 3 requirements met (4 of 4 points)."."""
+    met, total = sum(r.ok for r in result.requirements), len(result.requirements)
+    points = f"{result.score} of {result.max_score} points"
+    if result.not_written:
+        return f"{result.name}: not written yet (0 of {result.max_score} points)."
+    if result.ok:
+        return f"{result.name}: {'all ' if total > 1 else ''}{total} requirement{'s' * (total > 1)} met ({points})."
+    return f"{result.name}: {met} of {total} requirements met ({points})."
+
+
+def reference_line(result: ExerciseResult, topic: str) -> str:
+    """The line to paste into a bug report."""
+    case = result.first.case if result.first is not None else ""
+    parts = [
+        f"rederive {__version__}",
+        f"{topic}.{result.name}",
+        f"case {case!r}" if case else "",
+        f"seed {result.seed}",
+    ]
+    return " · ".join(part for part in parts if part)
+
+
+def _details(requirement: RequirementResult) -> list[str]:
+    """The first finding of a requirement, the learner's own lines, and the other cases that fail."""
+    if requirement.ok:
+        return []
+    first, *others = requirement.findings
+    lines = [f"In the case {first.case!r}: {first.message}" if first.case else first.message]
+    lines += [f"    {frame}" for frame in first.frames]
+    if others:
+        named = ", ".join(repr(finding.case) for finding in others[:4])
+        lines.append(
+            f"It fails in {len(requirement.findings)} of {requirement.cases} cases: also in {named}."
+        )
+    return lines
+
+
+def as_text(result: ExerciseResult, topic: str) -> str:
+    """The report as plain text."""
+    lines = [headline(result)]
+    if result.diagnosis:
+        lines.append(f"  {result.diagnosis}")
+    if result.note:
+        lines.append(f"  {result.note}")
+    shown: set[str] = set()
+    for requirement in result.requirements if not result.not_written else ():
+        mark = "pass" if requirement.ok else "FAIL"
+        lines.append(f"  {mark}  {requirement.name} ({requirement.score}/{requirement.points})")
+        details = _details(requirement)
+        if details and details[0] in shown:
+            details = ["The same as above."]
+        shown.update(details[:1])
+        lines += [f"        {line}" for line in details]
+    if not result.ok:
+        lines.append(f"  For a bug report: {reference_line(result, topic)}")
+    return "\n".join(lines)
+
+
+_STYLE = {
+    "box": "font-family:var(--jp-ui-font-family,sans-serif);font-size:13px;line-height:1.45;max-width:52em;"
+    "border-left:4px solid {colour};padding:2px 0 2px 12px;margin:4px 0",
+    "cell": "text-align:left;vertical-align:top;padding:3px 14px 3px 0;background:transparent;white-space:normal",
+    "code": "font-family:var(--jp-code-font-family,monospace);font-size:12px;white-space:pre-wrap;margin:2px 0;"
+    "background:transparent;color:inherit",
+}
+_PASS, _FAIL = "#0a8f6c", "#d55e00"
+
+
+def as_html(result: ExerciseResult, topic: str) -> str:
+    """The report as HTML that takes the page's own text colour, so that it reads in light and dark themes."""
+    colour = _PASS if result.ok else _FAIL
+    parts = [
+        f'<div style="{_STYLE["box"].format(colour=colour)}"><strong>{escape(headline(result))}</strong>'
+    ]
+    if result.diagnosis:
+        parts.append(f'<p style="margin:6px 0;font-size:14px">{escape(result.diagnosis)}</p>')
+    if result.note:
+        parts.append(f'<p style="margin:6px 0">{escape(result.note)}</p>')
+    if not result.not_written:
+        parts.append(_table(result))
+        parts.append(_picture(result))
+    if not result.ok:
+        line = escape(reference_line(result, topic))
+        parts.append(f'<div style="opacity:.7;font-size:11px;margin-top:4px">For a bug report: {line}</div>')
+    return "".join(parts) + "</div>"
+
+
+def _table(result: ExerciseResult) -> str:
+    rows, shown = [], set[str]()
+    for requirement in result.requirements:
+        mark = f'<span style="color:{_PASS}">✓ pass</span>' if requirement.ok else _failed_mark()
+        details = _details(requirement)
+        if details and details[0] in shown:
+            details = ["The same as above."]
+        shown.update(details[:1])
+        cells = [
+            mark,
+            escape(requirement.name),
+            f"{requirement.score}/{requirement.points}",
+            "".join(_line(line) for line in details),
+        ]
+        rows.append("<tr>" + "".join(f'<td style="{_STYLE["cell"]}">{cell}</td>' for cell in cells) + "</tr>")
+    heads = "".join(
+        f'<th scope="col" style="{_STYLE["cell"]};font-weight:600">{head}</th>'
+        for head in ("", "requirement", "points", "what was seen")
+    )
+    return (
+        f'<table style="border-collapse:collapse;margin:6px 0;border:0"><thead><tr>{heads}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table>"
+    )
+
+
+def _failed_mark() -> str:
+    return f'<span style="color:{_FAIL}">✗ fail</span>'
+
+
+def _line(line: str) -> str:
+    if line.startswith("    "):
+        return f'<pre style="{_STYLE["code"]}">{escape(line.strip())}</pre>'
+    return f"<div>{escape(line)}</div>"
+
+
+def _picture(result: ExerciseResult) -> str:
+    """Got, expected and difference side by side, for the first finding that has matrices."""
+    finding = next((f for r in result.requirements for f in r.findings if _drawable(f)), None)
+    if finding is None or finding.got is None or finding.expected is None:
+        return ""
+    got, expected, label = _matrices(finding.got, finding.expected)
+    png = base64.b64encode(_draw(got, expected)).decode()
+    alt = escape(f"got, expected and their difference in the case {finding.case!r}{label}")
+    return (
+        f'<figure style="margin:6px 0"><img alt="{alt}" src="data:image/png;base64,{png}" style="max-width:100%">'
+        f'<figcaption style="font-size:11px;opacity:.8">Case {escape(repr(finding.case))}{escape(label)}: '
+        f"what your function returned, what was expected, and the difference.</figcaption></figure>"
+    )
+
+
+def _drawable(finding: Finding) -> bool:
+    got, expected = finding.got, finding.expected
+    return (
+        got is not None and expected is not None and got.shape == expected.shape and got.dim() >= 2
+        and got.shape[-1] > 1 and got.shape[-2] > 1
+    )  # fmt: skip
+
+
+def _matrices(got: Tensor, expected: Tensor) -> tuple[Tensor, Tensor, str]:
+    """The matrix (last two dimensions) that holds the largest difference, cut to a size that can be read."""
+    error = (got - expected).abs().nan_to_num(float("inf"))
+    where = []
+    flat = int(error.argmax())
+    for size in reversed(got.shape):
+        where.append(flat % size)
+        flat //= size
+    index = tuple(reversed(where))
+    leading, (row, column) = index[:-2], index[-2:]
+    rows, columns = _window(row, got.shape[-2]), _window(column, got.shape[-1])
+    label = f", matrix {list(leading)}" if leading else ""
+    return got[leading][rows, columns], expected[leading][rows, columns], label
+
+
+def _window(centre: int, size: int) -> slice:
+    start = max(0, min(centre - MAX_PICTURE // 2, size - MAX_PICTURE))
+    return slice(start, start + MAX_PICTURE)
+
+
+def _draw(got: Tensor, expected: Tensor) -> bytes:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, 2.4), dpi=110, facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    largest = float(expected.abs().nan_to_num(0.0, posinf=0.0).max()) or 1.0
+    difference = (got - expected).nan_to_num(float("nan"))
+    spread = float(difference.abs().nan_to_num(0.0).max()) or 1.0
+    panels = [("got", got, largest), ("expected", expected, largest), ("got - expected", difference, spread)]
+    for axes, (title, matrix, limit) in zip(figure.subplots(1, 3), panels, strict=True):
+        image = axes.imshow(matrix.numpy(), cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto")
+        axes.set_title(title, fontsize=9)
+        axes.tick_params(labelsize=7)
+        figure.colorbar(image, ax=axes).ax.tick_params(labelsize=7)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()

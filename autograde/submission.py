@@ -1,0 +1,206 @@
+"""A notebook that somebody hands in: which lesson it is, and in which order its cells are run and looked at.
+
+The order of checks and what they check come from the released lesson, never from the notebook: a check cell that was
+deleted, duplicated, edited or tagged otherwise changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbformat import NotebookNode
+
+from autograde.course import lesson_ids
+from autograde.lessons import read_lesson
+
+MAX_BYTES = 50_000_000
+
+
+class CannotGrade(Exception):
+    """The file cannot be graded; the message is one sentence that says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """Run a cell, or (``check``) look at the function of an exercise; ``cell`` is the cell's index in the notebook."""
+
+    cell: int
+    source: str = ""
+    exercise: str | None = None
+    check: bool = False
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A notebook that was recognised as a lesson.
+
+    Attributes:
+        lesson: ``topic/notebook``.
+        steps: what to do, in order.
+        notes: what was repaired on the way, for the person who grades.
+    """
+
+    lesson: str
+    notebook: NotebookNode
+    steps: tuple[Step, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def topic(self) -> str:
+        """The topic's short name."""
+        return self.lesson.split("/")[0]
+
+
+def read_notebook(path: Path) -> NotebookNode:
+    """A notebook from a file.
+
+    Raises:
+        CannotGrade: there is no such file, it is too large, or it is no notebook.
+    """
+    if not path.exists():
+        raise CannotGrade(f"There is no file {path}.")
+    if not path.is_file():
+        raise CannotGrade(f"{path} is not a file. Name one notebook, such as work/rnn/01_vanilla_rnn.ipynb.")
+    if path.stat().st_size > MAX_BYTES:
+        raise CannotGrade(
+            f"{path.name} has more than {MAX_BYTES // 1_000_000} MB. Clear its outputs and save it again."
+        )
+    try:
+        data = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        raise CannotGrade(
+            f"{path.name} is no notebook: it is not valid JSON. Is the file complete?"
+        ) from None
+    except OSError as error:
+        raise CannotGrade(f"{path.name} cannot be read: {error.strerror}.") from None
+    return as_notebook(data, path.name)
+
+
+def as_notebook(data: Any, name: str) -> NotebookNode:
+    """A notebook from parsed JSON; anything that is not needed to grade it may be broken.
+
+    Raises:
+        CannotGrade: it has no cells.
+    """
+    try:
+        notebook: NotebookNode = nbformat.from_dict(data)
+        if int(notebook.get("nbformat", 0)) != 4:
+            notebook = nbformat.convert(notebook, 4)
+        for cell in notebook.cells:
+            source = cell.get("source", "")
+            cell["source"] = "".join(source) if isinstance(source, list) else str(source)
+            cell["metadata"] = (
+                cell.get("metadata") if isinstance(cell.get("metadata"), dict) else NotebookNode()
+            )
+            cell["cell_type"] = str(cell.get("cell_type", "raw"))
+    except Exception:
+        raise CannotGrade(f"{name} is no notebook: it has no list of cells.") from None
+    return notebook
+
+
+def recognise(notebook: NotebookNode, path: Path, root: Path) -> str:
+    """The lesson that a notebook is, by its metadata, else by its name and the names of its cells.
+
+    Raises:
+        CannotGrade: it is none of our lessons.
+    """
+    known = lesson_ids(root / "lessons", "*.ipynb")
+    metadata = notebook.get("metadata")
+    entry = metadata.get("rederive") if isinstance(metadata, dict) else None
+    stated = entry.get("lesson") if isinstance(entry, dict) else None
+    if stated in known:
+        return str(stated)
+    ids = {_grade_id(cell) for cell in notebook.cells} - {None}
+    for name in known:
+        graded = {
+            c.metadata.nbgrader.grade_id for c in read_lesson(root, name).cells if "nbgrader" in c.metadata
+        }
+        if graded and (
+            len(graded & ids) > len(graded) / 2 or (Path(name).name == path.stem and graded & ids)
+        ):
+            return name
+    lessons = ", ".join(known[:5]) + (", ..." if len(known) > 5 else "")
+    raise CannotGrade(f"{path.name} is not one of this course's lessons ({lessons}).")
+
+
+def _grade_id(cell: NotebookNode) -> str | None:
+    """The name of a graded or solution cell: from nbgrader's metadata, else the cell's id, else a check's own text."""
+    entry = cell.metadata.get("nbgrader")
+    if isinstance(entry, dict) and isinstance(entry.get("grade_id"), str):
+        return str(entry["grade_id"])
+    check = re.fullmatch(r"check\.(\w+)\(\w+\)", cell.source.strip())
+    if check is not None:
+        return f"check_{check[1]}"
+    identity = cell.get("id")
+    return str(identity) if isinstance(identity, str) and identity.isidentifier() else None
+
+
+@dataclass
+class _Plan:
+    """Builds the steps of a submission."""
+
+    graded: dict[str, str]
+    """By grade_id of a check cell: the exercise."""
+    solutions: frozenset[str]
+    demo: frozenset[str]
+    steps: list[Step] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    checked: set[str] = field(default_factory=set)
+
+    def add(self, index: int, cell: NotebookNode, canonical: dict[str, str]) -> None:
+        """One cell of the submission."""
+        name = _grade_id(cell)
+        if name in self.graded:
+            if name in self.checked:
+                self.notes.append(f"The check cell {name} stands twice; it counts once.")
+                return
+            if cell.source.strip() != canonical[name].strip():
+                self.notes.append(f"The check cell {name} was edited; the original counts.")
+            self.checked.add(name)
+            self.steps.append(Step(index, exercise=self.graded[name], check=True))
+        elif cell.cell_type == "code" and not self._skipped(cell, name):
+            exercise = name if name in self.solutions else None
+            self.steps.append(Step(index, cell.source, exercise))
+
+    def _skipped(self, cell: NotebookNode, name: str | None) -> bool:
+        """Only cells that are demo cells in the released lesson are skipped, whatever a tag says."""
+        return cell.get("id") in self.demo or name in self.demo
+
+    def restore(self, order: list[str]) -> None:
+        """Put back the checks that are missing, each behind its exercise's cell, else at the end."""
+        for name in order:
+            if name in self.checked:
+                continue
+            exercise = self.graded[name]
+            self.notes.append(f"The check cell {name} was missing; it was put back.")
+            places = [i for i, step in enumerate(self.steps) if step.exercise == exercise]
+            place = places[-1] + 1 if places else len(self.steps)
+            cell = self.steps[place - 1].cell if place else 0
+            self.steps.insert(place, Step(cell, exercise=exercise, check=True))
+
+
+def plan(notebook: NotebookNode, path: Path, root: Path) -> Submission:
+    """What to run and to look at, for a notebook that was handed in.
+
+    Raises:
+        CannotGrade: it is none of our lessons.
+    """
+    lesson = recognise(notebook, path, root)
+    released = read_lesson(root, lesson)
+    nbgrader = [(cell, cell.metadata["nbgrader"]) for cell in released.cells if "nbgrader" in cell.metadata]
+    graded = {entry.grade_id: entry.grade_id.removeprefix("check_") for _, entry in nbgrader if entry.grade}
+    work = _Plan(
+        graded,
+        frozenset(entry.grade_id for _, entry in nbgrader if entry.solution),
+        frozenset(cell.id for cell in released.cells if "demo" in cell.metadata.get("tags", [])),
+    )
+    canonical = {entry.grade_id: cell.source for cell, entry in nbgrader}
+    for index, cell in enumerate(notebook.cells):
+        work.add(index, cell, canonical)
+    work.restore(list(graded))
+    return Submission(lesson, notebook, tuple(work.steps), tuple(work.notes))

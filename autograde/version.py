@@ -1,0 +1,3 @@
+"""The version of the course: it stands in every notebook, every report and every grade."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,72 @@
+"""Data that is generated, or that ships with Python: nothing is downloaded."""
+
+import random
+from collections.abc import Sequence
+from pydoc_data.topics import topics
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+def additions(
+    n: int, bits: int, generator: torch.Generator
+) -> tuple[Float[Tensor, "n bits 2"], Float[Tensor, "n bits"], Float[Tensor, "n bits"]]:
+    """Draw n sums of two uniformly random numbers, least significant bit first.
+
+    Returns (x, s, c): the bit pairs x[:, t] = (a_t, b_t), the bits s of a + b, and the carries c[:, t] into
+    position t, all as 0.0 or 1.0. The carry out of the last position is dropped.
+    """
+    x = torch.randint(0, 2, (n, bits, 2), generator=generator)
+    s, c = add_bits(x)
+    return x.float(), s.float(), c.float()
+
+
+def add_bits(x: Int[Tensor, "n bits 2"]) -> tuple[Int[Tensor, "n bits"], Int[Tensor, "n bits"]]:
+    """Add with the rule taught at school. Returns the bits of the sum and the carry into each position."""
+    carry = torch.zeros_like(x[:, 0, 0])
+    sums, carries = [], []
+    for pair in x.unbind(dim=1):
+        count = pair.sum(dim=1) + carry
+        carries.append(carry)
+        sums.append(count % 2)
+        carry = count // 2
+    return torch.stack(sums, dim=1), torch.stack(carries, dim=1)
+
+
+def to_bits(value: int, bits: int) -> Int[Tensor, "bits"]:
+    """The lowest `bits` bits of a non-negative integer, least significant first: to_bits(6, 4) is 0, 1, 1, 0."""
+    return torch.tensor([(value >> t) & 1 for t in range(bits)])
+
+
+def from_bits(bits: Tensor) -> int:
+    """The integer whose bits these are, least significant first: the inverse of to_bits."""
+    return sum(int(bit) << t for t, bit in enumerate(bits.tolist()))
+
+
+def pairs(a: int, b: int, bits: int) -> Float[Tensor, "1 bits 2"]:
+    """Two integers as one input sequence of bit pairs, least significant first."""
+    return torch.stack([to_bits(a, bits), to_bits(b, bits)], dim=-1)[None].float()
+
+
+def pydoc_lines(n: int, seed: int = 0) -> list[str]:
+    """Draw n different non-empty lines from the documentation that ships with Python.
+
+    The text changes a little with the version of Python: use it for ratios and orderings, not for digits.
+    """
+    lines = sorted({line.strip() for text in topics.values() for line in text.splitlines()} - {""})
+    return random.Random(seed).sample([line for line in lines if line.isascii()], n)
+
+
+def pad_lines(lines: Sequence[str]) -> tuple[Int[Tensor, "batch time"], Int[Tensor, "batch"]]:
+    """ASCII codes of the lines, padded with zeros to the longest one, and the length of each line."""
+    lengths = torch.tensor([len(line) for line in lines])
+    codes = torch.zeros(len(lines), int(lengths.max()), dtype=torch.long)
+    for row, line in zip(codes, lines, strict=True):
+        row[: len(line)] = torch.tensor(list(line.encode("ascii")))
+    return codes, lengths
+
+
+def length_mask(lengths: Int[Tensor, "batch"], time: int) -> Bool[Tensor, "batch time"]:
+    """True where a position lies inside its sequence, False in the padding."""
+    return torch.arange(time, device=lengths.device) < lengths[:, None]

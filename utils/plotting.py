@@ -1,0 +1,143 @@
+"""How the figures of this course look, and the few kinds of figures that many notebooks need."""
+
+import io
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import torch
+from cycler import cycler
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.patches import Rectangle
+from torch import Tensor
+
+# The palette of Okabe and Ito, made to be told apart with any common form of colour blindness.
+BLACK = "#000000"
+ORANGE = "#E69F00"
+SKY = "#56B4E9"
+GREEN = "#009E73"
+YELLOW = "#F0E442"
+BLUE = "#0072B2"
+VERMILLION = "#D55E00"
+PURPLE = "#CC79A7"
+GREY = "#6E6E6E"
+PALE = "#E6E6E6"
+PALETTE = (BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY, BLACK)
+
+#: For values between -1 and 1: vermillion, white, blue.
+DIVERGING = LinearSegmentedColormap.from_list("rederive_diverging", [VERMILLION, "#FFFFFF", BLUE])
+DIVERGING.set_bad(PALE)
+
+
+def style() -> None:
+    """Set the course's matplotlib style: opaque white figures, which read on light and on dark pages."""
+    plt.rcParams.update(
+        {
+            "figure.facecolor": "white",
+            "savefig.facecolor": "white",
+            "axes.facecolor": "white",
+            "figure.dpi": 110,
+            "figure.max_open_warning": 0,
+            "font.size": 10.5,
+            "axes.titlesize": 11,
+            "axes.titlelocation": "left",
+            "axes.labelsize": 10.5,
+            "legend.fontsize": 9.5,
+            "legend.frameon": False,
+            "xtick.labelsize": 9.5,
+            "ytick.labelsize": 9.5,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.prop_cycle": cycler(color=PALETTE),
+            "lines.linewidth": 1.8,
+            "lines.markersize": 4.5,
+        }
+    )
+
+
+def figure(
+    rows: int = 1, cols: int = 1, width: float = 8.5, height: float = 3.2, **options: Any
+) -> tuple[Figure, Any]:
+    """A figure (inches) and its axes, as plt.subplots returns them, with room for labels and a caption."""
+    return plt.subplots(rows, cols, figsize=(width, height), layout="constrained", **options)
+
+
+def caption(fig: Figure, text: str) -> None:
+    """Write under a figure what to look at, wrapped to the figure's width."""
+    characters = int(fig.get_figwidth() * 13.5)
+    fig.supxlabel(
+        "\n".join(textwrap.wrap(text, characters)), x=0.01, ha="left", fontsize=9.5, color="#404040"
+    )
+
+
+def heatmap(
+    ax: Axes,
+    values: Tensor,
+    *,
+    xlabel: str,
+    ylabel: str,
+    row_labels: Sequence[str] | None = None,
+    bar_label: str | None = None,
+    limit: float = 1.0,
+) -> AxesImage:
+    """Draw a matrix with values between -limit and limit; NaN is pale grey. Rows run downwards."""
+    image = ax.imshow(values.detach().cpu(), cmap=DIVERGING, vmin=-limit, vmax=limit, aspect="auto")
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    if row_labels is not None:
+        ax.set_yticks(range(len(row_labels)), row_labels)
+    ax.tick_params(length=0)
+    if bar_label is not None:
+        ax.figure.colorbar(image, ax=ax, label=bar_label, ticks=[-limit, 0, limit], pad=0.01)
+    return image
+
+
+def bit_rows(ax: Axes, rows: Mapping[str, Tensor], *, truth: Mapping[str, Tensor] | None = None) -> None:
+    """Draw named rows of bits as squares, bit 0 on the left; bits that differ from `truth[name]` are marked."""
+    truth = truth or {}
+    time = 0
+    for y, (name, bits) in enumerate(rows.items()):
+        time = max(time, len(bits))
+        for t, bit in enumerate(torch.as_tensor(bits).int().tolist()):
+            wrong = name in truth and bit != int(truth[name][t])
+            face = VERMILLION if wrong else (BLUE if bit else "white")
+            ax.add_patch(
+                Rectangle((t - 0.45, y - 0.4), 0.9, 0.8, facecolor=face, edgecolor=GREY, linewidth=0.8)
+            )
+            ax.text(
+                t, y, str(bit), ha="center", va="center", fontsize=9, color="white" if bit or wrong else BLACK
+            )
+    ax.set(
+        xlim=(-0.6, time - 0.4), ylim=(len(rows) - 0.45, -0.55), xlabel="bit position t (bit 0 comes first)"
+    )
+    ax.set_yticks(range(len(rows)), list(rows))
+    ax.set_xticks(range(0, time, 1 if time <= 16 else 5))
+    ax.tick_params(length=0)
+    for side in ("left", "bottom"):
+        ax.spines[side].set_visible(False)
+
+
+def text_rows(lines: Sequence[str], *, xlabel: str, ylabel: str) -> Figure:
+    """Draw lines of text as a padded batch: one character per column, grey where a line has ended."""
+    time = max(len(line) for line in lines)
+    fig, ax = figure(width=10, height=0.6 + 0.24 * len(lines))
+    for y, line in enumerate(lines):
+        ax.add_patch(Rectangle((len(line) - 0.5, y - 0.45), time - len(line), 0.9, facecolor=PALE))
+        for x, character in enumerate(line):
+            ax.text(
+                x, y, character, ha="center", va="center", fontsize=8, family="monospace", parse_math=False
+            )
+    ax.set(xlim=(-0.7, time - 0.3), ylim=(len(lines) - 0.4, -0.6), xlabel=xlabel, ylabel=ylabel, yticks=[])
+    ax.spines["left"].set_visible(False)
+    return fig
+
+
+def png(fig: Figure) -> bytes:
+    """The figure as a PNG picture. Closes the figure."""
+    buffer = io.BytesIO()
+    fig.savefig(buffer, format="png", facecolor="white")
+    plt.close(fig)
+    return buffer.getvalue()
