@@ -147,7 +147,9 @@ class _Plan:
     graded: dict[str, str]
     """By grade_id of a check cell: the exercise."""
     solutions: frozenset[str]
+    known: frozenset[str]
     demo: frozenset[str]
+    """Ids of the released lesson's cells, and of its demo cells."""
     steps: list[Step] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     checked: set[str] = field(default_factory=set)
@@ -168,8 +170,15 @@ class _Plan:
             self.steps.append(Step(index, cell.source, exercise))
 
     def _skipped(self, cell: NotebookNode, name: str | None) -> bool:
-        """Only cells that are demo cells in the released lesson are skipped, whatever a tag says."""
-        return cell.get("id") in self.demo or name in self.demo
+        """Demo cells of the released lesson are skipped, and its other cells run, whatever a tag says.
+
+        A cell that the lesson does not have (its author's own, or one of another version) is skipped on its own word.
+        """
+        identity = cell.get("id")
+        if identity in self.known or name in self.solutions:
+            return identity in self.demo
+        tags = cell.metadata.get("tags")
+        return isinstance(tags, list) and "demo" in tags
 
     def restore(self, order: list[str]) -> None:
         """Put back the checks that are missing, each behind its exercise's cell, else at the end."""
@@ -197,6 +206,7 @@ def plan(notebook: NotebookNode, path: Path, root: Path) -> Submission:
     work = _Plan(
         graded,
         frozenset(entry.grade_id for _, entry in nbgrader if entry.solution),
+        frozenset(cell.id for cell in released.cells),
         frozenset(cell.id for cell in released.cells if "demo" in cell.metadata.get("tags", [])),
     )
     canonical = {entry.grade_id: cell.source for cell, entry in nbgrader}

@@ -28,9 +28,9 @@ GREY = "#6E6E6E"
 PALE = "#E6E6E6"
 PALETTE = (BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY, BLACK)
 
-#: For values between -1 and 1: vermillion, white, blue.
-DIVERGING = LinearSegmentedColormap.from_list("rederive_diverging", [VERMILLION, "#FFFFFF", BLUE])
-DIVERGING.set_bad(PALE)
+# For values between -1 and 1: vermillion, white, blue; pale grey where there is none.
+_diverging = LinearSegmentedColormap.from_list("rederive_diverging", [VERMILLION, "#FFFFFF", BLUE])
+DIVERGING = _diverging.with_extremes(bad=PALE)
 
 
 def style() -> None:

@@ -76,7 +76,7 @@ def window_logits(network: nn.Module, w: int) -> Callable[[Tensor, Tensor], Tens
 def train(logits: Callable, parameters: list[Tensor], seed: int, label: str) -> None:
     """1000 steps of Adam on sums of 1 to 8 bits. `logits(x, lengths)` returns one number per position."""
     gen = torch.Generator().manual_seed(seed)
-    optimiser = torch.optim.Adam(parameters, lr=0.03)
+    optimiser = torch.optim.Adam([p.requires_grad_() for p in parameters], lr=0.03)
     schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.05, total_iters=1000)
     for _ in trange(1000, desc=label):
         x, s, _ = data.additions(128, 8, gen)
@@ -264,7 +264,7 @@ ax.set(xlabel="bit position t", ylabel="wrong answers (fraction)", xlim=(0, 26),
 plotting.caption(
     fig,
     "Dots (best possible guess, measured) lie on the lines (window_error). Crosses: the network that "
-    "you saw above lies on the line for w = 4. Each line is zero for t < w, and tends to 2 to the power -w.",
+    "you saw above lies on the line for w = 4. Each line is zero for t < w, and tends to $2^{-w}$.",
 )
 print(f"window_error(4, 100) = {window_error(4, 100):.6f} = 1/{1 / window_error(4, 100):.0f}")
 
@@ -838,7 +838,7 @@ def draw_memory(gain: float, n: int) -> Figure:
     right.set(
         xlabel="bit position t", ylabel="state", ylim=(-1.3, 1.1), title=f"$(2^{{{n}}} - 1) + 1$: {verdict}"
     )
-    right.legend(loc="center right")
+    right.legend(loc="upper left", bbox_to_anchor=(1, 1))
     plotting.caption(
         fig,
         "Left: blue is one step of the carry unit, grey the diagonal; they cross at the states at rest. Orange is the path "
@@ -920,29 +920,30 @@ def rnn_logits(weights: dict[str, Tensor]) -> Callable[[Tensor, Tensor], Tensor]
 
 
 # %% tags=["demo"]
-models, trained = {}, []
-for seed in range(3):
-    weights = {name: value.requires_grad_() for name, value in new_rnn(16, seed).items()}
-    train(rnn_logits(weights), list(weights.values()), seed, f"RNN, seed {seed}")
-    trained.append({name: value.detach() for name, value in weights.items()})
-    models[f"RNN, seed {seed}"] = (rnn_logits(trained[-1]), sum(v.numel() for v in weights.values()), None)
+trained = [new_rnn(16, seed) for seed in range(3)]
+models = {
+    f"RNN, seed {k}": (rnn_logits(weights), list(weights.values()), None) for k, weights in enumerate(trained)
+}
 for w in (2, 4, 8):
     network = window_network(w)
-    train(window_logits(network, w), list(network.parameters()), 0, f"window of {w}")
-    models[f"window of {w}"] = (window_logits(network, w), sum(p.numel() for p in network.parameters()), w)
+    models[f"window of {w}"] = (window_logits(network, w), list(network.parameters()), w)
+for k, (name, (logits, parameters, _)) in enumerate(models.items()):
+    train(logits, parameters, seed=k, label=name)
 
 # %% tags=["demo"]
 chains = torch.cat([data.pairs(2**199 - 1, 1, 200), data.pairs(2**199 - 1, 0, 200)])
 chain_sums, _ = data.add_bits(chains.int())
 wrong = {name: wrong_bits(logits) for name, (logits, _, _) in models.items()}
 print("               numbers    wrong bits    window_error    wrong sums    wrong bits in the two chains")
-for name, (logits, size, w) in models.items():
+for name, (logits, parameters, w) in models.items():
+    size = sum(p.numel() for p in parameters)
     floor = f"{sum(window_error(w, t) for t in range(200)) / 200:.4%}" if w else "-"
     in_chains = int(((logits(chains, torch.tensor([200, 200])) > 0) != chain_sums).sum())
     bits, sums = wrong[name].mean(), wrong[name].amax(1).mean()
     print(f"{name:15}{size:7}    {bits:10.4%}    {floor:>12}    {sums:10.2%}    {in_chains:4} of 400")
 
 # %% tags=["demo"]
+floors = {w: [window_error(w, t) for t in range(w, 200)] for w in (2, 4, 8)}
 fig, ax = plotting.figure(width=9, height=4.2)
 for (name, (_, _, w)), color in zip(
     models.items(), [plotting.BLUE] * 3 + list(plotting.PALETTE[1:4]), strict=True
@@ -952,9 +953,7 @@ for (name, (_, _, w)), color in zip(
     ax.plot(range(8), per_bit[:8], ".", color=color, markersize=4)
     ax.plot(torch.arange(12, 200, 8), averaged, "o-", color=color, linewidth=0.8, markersize=3)
     if w:
-        ax.plot(
-            range(w, 200), [window_error(w, t) for t in range(w, 200)], color=plotting.BLACK, linewidth=1.2
-        )
+        ax.plot(range(w, 200), floors[w], color=plotting.BLACK, linewidth=1.2)
     ax.annotate(name if w else "RNN, three seeds", (203, averaged[-1]), color=color, va="center")
 ax.axvspan(-1, 7.5, color=plotting.PALE, zorder=0)
 ax.annotate("trained on these bits", (7, 0.6), (22, 0.6), va="center", arrowprops={"arrowstyle": "->"})
@@ -1091,12 +1090,21 @@ plotting.caption(
 # renew themselves. This is why 8 bits were enough: a state that returns to one of two groups at every step does so at step 7
 # and at step 2000.
 #
+# It had to cross a threshold for this, as your gain had to. The slope of tanh is never more than 1, so for equal inputs
+#
+# $$ \lVert h_t - h'_t \rVert \le \sigma \, \lVert h_{t-1} - h'_{t-1} \rVert , $$
+#
+# where $\sigma$ is the largest singular value of $W_{hh}$. For one unit $\sigma$ is the size of its weight to itself. With $\sigma < 1$, two
+# states that read the same inputs come together whatever the other weights are, and the network forgets. The untrained
+# network starts just below 1. The trained one is far above.
+#
 # ## What you built
 #
 # 1. A recurrent layer that equals `torch.nn.RNN` on ragged batches, and an adder of 25 numbers that needs no training.
 # 2. A proof that a window of $w$ pairs is wrong with probability $2^{-w}$ at least, far from the start, and a network that is not
 #    bound by it because it has a state.
-# 3. The condition for memory: two states at rest, which a tanh unit has only if its weight to itself is larger than 1.
+# 3. A condition for memory: a tanh unit has two states at rest only if its weight to itself is larger than 1; a whole layer
+#    forgets for certain if the largest singular value of $W_{hh}$ is below 1.
 #
 # **Limits.** The state has a fixed size, so what it can keep is limited: with finite precision an RNN is a machine with finitely
 # many states. Addition needs two. Multiplication does not fit: in $2^n \cdot 2^n$ both ones
