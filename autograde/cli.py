@@ -22,7 +22,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-out = Console(highlight=False)
+WIDE = None if sys.stdout.isatty() else 110
+"""Columns of tables: the terminal's, or enough for every table in a file or a pipe."""
+out = Console(highlight=False, width=WIDE)
 err = Console(stderr=True, highlight=False)
 
 RIGHT, WRONG, UNUSABLE = 0, 1, 2

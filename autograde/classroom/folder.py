@@ -17,6 +17,7 @@ from traitlets.config import Config
 from traitlets.config.loader import PyFileConfigLoader
 
 from autograde.build import build
+from autograde.classroom.settings import install
 from autograde.course import CourseError, read_course, root
 
 CONFIG = "nbgrader_config.py"
@@ -77,6 +78,7 @@ def make_class(folder: Path, topic: str) -> ClassFolder:
         if name.startswith(f"{topic}/"):
             (made.root / "source" / name).write_text(text, encoding="utf-8")
     shutil.copyfile(Path(__file__).parent / CONFIG, made.config)
+    install()
     convert("GenerateAssignment", made)
     return made
 

@@ -7,9 +7,9 @@ with its defaults instead.
 
 from pathlib import Path
 
-c = get_config()  # noqa: F821
+c = get_config()
 
-from autograde.classroom.settings import stop_on_errors  # noqa: E402
+from autograde.classroom.settings import stop_on_errors
 
 stop_on_errors()
 
