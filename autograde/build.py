@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import logging
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,9 +20,12 @@ from autograde.course import CourseError, exercises, read_course
 from autograde.coursemap import MAP, map_notebook
 from autograde.lessons import METADATA, digest, edited, lesson_info
 from autograde.progress import write_atomically
+from autograde.readme import with_topics
 from autograde.sources import Source, SourceCell, complaints, read_sources
 from autograde.version import __version__
 
+README = "README.md"
+LESSONS = "lessons"
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 LANGUAGE = {
     "name": "python",
@@ -49,6 +51,8 @@ class Built:
     """Released notebooks and the course map."""
     sources: dict[str, str]
     """nbgrader's source notebooks, with solutions, by path relative to the source folder."""
+    readme: str
+    """README.md with its table of topics."""
 
 
 def build(root: Path) -> Built:
@@ -69,7 +73,8 @@ def build(root: Path) -> Built:
         lesson_info(name.removesuffix(".ipynb"), nbformat.reads(text, 4)) for name, text in lessons.items()
     ]
     lessons[MAP] = to_text(map_notebook(course, root, infos))
-    return Built(lessons, with_solutions)
+    readme = with_topics((root / README).read_text(encoding="utf-8"), course, infos)
+    return Built(lessons, with_solutions, readme)
 
 
 def source_notebook(source: Source) -> NotebookNode:
@@ -202,42 +207,48 @@ def to_text(notebook: NotebookNode) -> str:
     return str(nbformat.writes(notebook, version=4)).rstrip("\n") + "\n"
 
 
-def write(built: Built, lessons: Path) -> list[str]:
-    """Write the lessons that changed and remove those without a source.
+def write(built: Built, root: Path) -> list[str]:
+    """Write the lessons and the README's table where they changed, and remove lessons without a source.
 
     Returns:
-        The relative paths that were written or removed.
+        The paths that were written or removed, relative to ``root``.
 
     Raises:
         BuildRefused: somebody has worked in a file that would be replaced. Nothing has been written then.
     """
-    changes = differences(built, lessons)
-    busy = [name for name in changes if (lessons / name).exists() and worked_in(lessons / name)]
+    lessons, changes = root / LESSONS, differences(built, root)
+    busy = [name for name in changes if name != README and (root / name).exists() and worked_in(root / name)]
     if busy:
         raise BuildRefused(
             [
-                f"lessons/{name} has been worked in, and building would overwrite it. Move it into work/ (it opens there as "
-                f"well), then run `git checkout lessons/{name}` and build again."
+                f"{name} has been worked in, and building would overwrite it. Move it into work/ (it opens there as "
+                f"well), then run `git checkout {name}` and build again."
                 for name in busy
             ]
         )
+    texts = _texts(built)
     for name in changes:
-        if name in built.lessons:
-            write_atomically(lessons / name, built.lessons[name])
+        if name in texts:
+            write_atomically(root / name, texts[name])
         else:
-            (lessons / name).unlink()
+            (root / name).unlink()
     for folder in lessons.glob("*/"):
         if not any(folder.iterdir()):
-            shutil.rmtree(folder)
+            folder.rmdir()
     return changes
 
 
-def differences(built: Built, lessons: Path) -> list[str]:
-    """Relative paths whose content is not exactly what the build gives."""
-    there = {path.relative_to(lessons).as_posix() for path in lessons.glob("**/*.ipynb")}
+def _texts(built: Built) -> dict[str, str]:
+    """Every file of a build by its path relative to the course's folder."""
+    return {f"{LESSONS}/{name}": text for name, text in built.lessons.items()} | {README: built.readme}
+
+
+def differences(built: Built, root: Path) -> list[str]:
+    """Paths, relative to ``root``, whose content is not exactly what the build gives."""
+    texts = _texts(built)
+    there = {path.relative_to(root).as_posix() for path in (root / LESSONS).glob("**/*.ipynb")}
     there = {name for name in there if ".ipynb_checkpoints" not in name}
-    names = sorted(there | set(built.lessons))
-    return [name for name in names if not _equal(lessons / name, built.lessons.get(name))]
+    return [name for name in sorted(there | set(texts)) if not _equal(root / name, texts.get(name))]
 
 
 def _equal(path: Path, text: str | None) -> bool:

@@ -51,22 +51,22 @@ def build(
         bool, typer.Option("--check", help="Change nothing; fail if lessons/ is not what the build gives.")
     ] = False,
 ) -> None:
-    """Make lessons/ from solutions/."""
+    """Make lessons/ from solutions/, and the README's table from course.toml."""
     from autograde.build import build as make
     from autograde.build import differences, write
 
     folder = root()
     built = make(folder)
     if not check:
-        changes = write(built, folder / "lessons")
-        out.print("\n".join(f"lessons/{name}" for name in changes) or "lessons/ is up to date.")
+        changes = write(built, folder)
+        out.print("\n".join(changes) or "Everything is up to date.")
         return
-    changes = differences(built, folder / "lessons")
+    changes = differences(built, folder)
     if changes:
         err.print("These are not what the build gives; run `autograde build` and commit the result:")
-        err.print("\n".join(f"  lessons/{name}" for name in changes))
+        err.print("\n".join(f"  {name}" for name in changes))
         raise typer.Exit(WRONG)
-    out.print("lessons/ is exactly what the build gives.")
+    out.print("lessons/ and the README's table are exactly what the build gives.")
 
 
 @app.command()

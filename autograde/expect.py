@@ -13,8 +13,6 @@ and more.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -141,8 +139,9 @@ def _unit(single: Value, exact: Value, shaken: list[Value], rows: bool) -> Tenso
     sizes = torch.stack([term.abs() for term in terms]).nan_to_num(0.0, posinf=0.0)
     if f64.numel() == 0:
         return torch.zeros((), dtype=torch.float64)
-    largest: Any = sizes.amax(0)
-    return largest.amax(-1, keepdim=True) if rows and f64.dim() > 0 else largest.amax()
+    largest = sizes.amax(0)
+    by_row: Tensor = largest.amax(-1, keepdim=True) if rows and f64.dim() > 0 else largest.amax()
+    return by_row
 
 
 def _refuse_chaos(expected: Expected, sample: Sample) -> None:

@@ -7,7 +7,7 @@ with its defaults instead.
 
 from pathlib import Path
 
-c = get_config()
+c = get_config()  # type: ignore[name-defined]
 
 from autograde.classroom.settings import stop_on_errors
 

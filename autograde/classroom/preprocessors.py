@@ -34,7 +34,7 @@ AUTOGRADE_STEPS = [
 KEY = "rederive"
 
 
-class RunAndCheck(NbGraderPreprocessor):
+class RunAndCheck(NbGraderPreprocessor):  # type: ignore[misc]
     """Runs the notebook in a process of its own, and puts outputs and reports into its cells."""
 
     def preprocess(self, nb: NotebookNode, resources: ResourcesDict) -> tuple[NotebookNode, ResourcesDict]:
@@ -76,7 +76,7 @@ def _report(cell: NotebookNode, result: NotebookResult) -> None:
         cell.outputs.append(_as_node({"output_type": "error", **error}))
 
 
-class SaveVerdicts(SaveAutoGrades):
+class SaveVerdicts(SaveAutoGrades):  # type: ignore[misc]
     """Writes the scores that ``RunAndCheck`` found; a check cell without one gets zero."""
 
     def _add_score(self, cell: NotebookNode, resources: ResourcesDict) -> None:

@@ -42,6 +42,7 @@ PATIENCE = 90_000
 """Milliseconds until something that a person would wait for counts as missing."""
 
 WINDOW: ViewportSize = {"width": 1280, "height": 800}
+TAB = "#jp-main-dock-panel .lm-TabBar-tab"
 SHOWN = ".jp-NotebookPanel:not(.lm-mod-hidden)"
 FULL_SIZE = """async image => {
     await image.decode();
@@ -114,17 +115,11 @@ class Notebook:
         """What a check cell shows."""
         expect(self.output(index).first).to_be_visible(timeout=PATIENCE)
         texts = [" ".join(text.split()) for text in self.output(index).all_inner_texts()]
-        errors = (
-            self.cell(index).locator('[data-mime-type="application/vnd.jupyter.error"]').all_inner_texts()
-        )
-        height = sum(box["height"] for area in self.output(index).all() if (box := area.bounding_box()))
-        return {"outputs": texts, "errors": [text.strip() for text in errors], "height": height}
+        return {"outputs": texts}
 
     def save(self) -> None:
         self.page.keyboard.press("Control+s")
-        expect(self.page.locator("#jp-main-dock-panel .lm-TabBar-tab.jp-mod-dirty")).to_have_count(
-            0, timeout=PATIENCE
-        )
+        expect(self.page.locator(f"{TAB}.lm-mod-current.jp-mod-dirty")).to_have_count(0, timeout=PATIENCE)
 
 
 class Learner:
@@ -150,13 +145,16 @@ class Learner:
         self.notebook.cell(index).screenshot(path=self.screenshots / f"{name}-{theme}-cell.png")
 
     def tab(self, name: str) -> Locator:
-        return self.page.locator("#jp-main-dock-panel .lm-TabBar-tab").filter(has_text=name)
+        return self.page.locator(TAB).filter(has_text=name)
 
     def in_front(self, name: str) -> None:
         """Wait until a notebook's tab is the current one and its kernel waits for work."""
         expect(self.tab(name)).to_have_class(re.compile("lm-mod-current"), timeout=PATIENCE)
         panel = self.page.locator(SHOWN)
         expect(panel).to_have_count(1, timeout=PATIENCE)
+        expect(panel.locator(".jp-KernelName")).to_contain_text("Python 3", timeout=PATIENCE)
+        status = panel.locator(".jp-Notebook-ExecutionIndicator")
+        expect(status).to_have_attribute("data-status", "idle", timeout=PATIENCE)
         expect(self.page.locator("#jp-main-statusbar")).to_contain_text("| Idle", timeout=PATIENCE)
 
     def theme(self, name: str) -> None:
@@ -193,7 +191,7 @@ def the_map(learner: Learner) -> dict[str, Any]:
     learner.shoot("map-whole")
     page.set_viewport_size(WINDOW)
     return {
-        "tabs": page.locator("#jp-main-dock-panel .lm-TabBar-tab").all_inner_texts(),
+        "tabs": page.locator(TAB).all_inner_texts(),
         "topics": [row.locator("td").first.text_content() for row in rows.all()],
         "progress": panel.locator(".jp-OutputArea-output").all_inner_texts(),
         "kernel": panel.locator(".jp-KernelName").inner_text(),

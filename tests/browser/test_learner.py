@@ -162,6 +162,13 @@ def test_a_link_on_the_map_opens_the_lesson(session: Session, step: str) -> None
     assert session.seen["downloads"] == []
 
 
+@pytest.mark.xfail(
+    strict=True, reason="JupyterLab completes the notebook's language_info: the copy is modified"
+)
+def test_closing_a_lesson_that_was_only_opened_asks_nothing(session: Session) -> None:
+    assert session.step("link_in_the_progress_table")["asked"] == []
+
+
 def test_a_known_mistake_is_named_in_its_own_words(session: Session) -> None:
     report = session.step("a_mistake")
     shown, *_ = report["outputs"]
@@ -172,22 +179,21 @@ def test_a_known_mistake_is_named_in_its_own_words(session: Session) -> None:
 
 
 def test_a_failed_check_ends_in_one_line_without_a_traceback(session: Session) -> None:
-    (error,) = session.step("a_mistake")["errors"]
+    _, error = session.step("a_mistake")["outputs"]
     assert re.fullmatch(r"CheckFailed: window_error: \d of 3 requirements met \(.*\)\.", error)
 
 
 def test_a_right_answer_passes_with_the_keyboard_alone(session: Session) -> None:
-    report = session.step("the_right_answer")
-    assert len(report["outputs"]) == 1
-    assert "window_error: all 3 requirements met" in report["outputs"][0]
-    assert report["errors"] == []
+    (report,) = session.step("the_right_answer")["outputs"]
+    assert "window_error: all 3 requirements met" in report
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_a_report_can_be_read_in_both_themes(session: Session, theme: str) -> None:
+    """WCAG 2.2 AA: 4.5 for text, and 3 for marks, whose shape says the same as their colour."""
     contrasts = session.step("the_dark_theme")[theme]
-    assert contrasts
-    assert {text: round(value, 2) for text, value in contrasts.items() if value < 4.5} == {}
+    assert any(text.startswith("✗") for text in contrasts)
+    assert {text: value for text, value in contrasts.items() if value < (3 if text[0] in "✓✗" else 4.5)} == {}
 
 
 def test_the_map_counts_what_was_passed(session: Session) -> None:

@@ -176,7 +176,9 @@ def test_fused_attention_is_seen_from_every_entrance():
     assert "scaled_dot_product_attention" in called(
         lambda: torch.ops.aten.scaled_dot_product_attention(q, q, q), watch
     )
-    assert called(lambda: torch.nn.MultiheadAttention(4, 2)(q[0], q[0], q[0]), watch)
+    layer = torch.nn.MultiheadAttention(4, 2)
+    assert called(lambda: layer(q[0], q[0], q[0], need_weights=False), watch)
+    assert called(lambda: layer(q[0], q[0], q[0]), ("multi_head_attention_forward",))
 
 
 def test_methods_functions_and_functional_are_the_same_operator():

@@ -470,11 +470,6 @@ def test_a_gradient_that_the_reference_does_not_have_either_is_not_asked_for():
     assert finding(made, lambda x, y: 2 * x.detach()) is not None
 
 
-def test_gradients_probe_with_integer_inputs_only_is_no_error_of_the_learner():
-    weight = torch.nn.Parameter(torch.ones(3))
-    assert observe(gradients, lambda i: weight[i], {"i": torch.tensor([0, 2])}).raised is None
-
-
 # --- costs ------------------------------------------------------------------------------------------------------------
 
 

@@ -47,7 +47,7 @@ def one_thread(monkeypatch):
 
 
 def test_lessons_are_exactly_what_the_build_gives():
-    assert differences(BUILT, root() / "lessons") == []
+    assert differences(BUILT, root()) == []
 
 
 def test_a_second_build_gives_the_same_bytes():
