@@ -70,8 +70,7 @@ def as_text(result: ExerciseResult, topic: str) -> str:
             details = ["The same as above."]
         shown.update(details[:1])
         lines += [f"        {line}" for line in details]
-    if not result.ok:
-        lines.append(f"  For a bug report: {reference_line(result, topic)}")
+    lines.append(f"  For a bug report: {reference_line(result, topic)}")
     return "\n".join(lines)
 
 
@@ -98,9 +97,8 @@ def as_html(result: ExerciseResult, topic: str) -> str:
     if not result.not_written:
         parts.append(_table(result))
         parts.append(_picture(result))
-    if not result.ok:
-        line = escape(reference_line(result, topic))
-        parts.append(f'<div style="opacity:.7;font-size:11px;margin-top:4px">For a bug report: {line}</div>')
+    line = escape(reference_line(result, topic))
+    parts.append(f'<div style="opacity:.7;font-size:11px;margin-top:4px">For a bug report: {line}</div>')
     return "".join(parts) + "</div>"
 
 

@@ -6,6 +6,7 @@ no Jupyter kernel and so no connection file that could be forged.
 
 from __future__ import annotations
 
+import importlib.abc
 import json
 import os
 import pickle
@@ -136,6 +137,21 @@ class Shell(InteractiveShell):
         pass
 
 
+class NoAnswers(importlib.abc.MetaPathFinder):
+    """Refuses to import references and exercises: a notebook that returns the reference's result has written nothing.
+
+    This keeps an honest mistake from counting. It is no sandbox; whoever wants to get around it, can.
+    """
+
+    CLOSED = ("utils.reference", "autograde.exercises")
+
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
+        if fullname.startswith(self.CLOSED):
+            raise ImportError(
+                f"{fullname} cannot be imported by a notebook that is graded. Write the function yourself."
+            )
+
+
 def make_shell() -> Shell:
     """A shell without history and colours, whose outputs are recorded."""
     config = Config()
@@ -193,6 +209,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     read, write = int(sys.argv[1]), int(sys.argv[2])
     autograde.notebook.HANDED_OVER = True
+    sys.meta_path.insert(0, NoAnswers())
     sys.stdout, sys.stderr = Stream("stdout"), Stream("stderr")
     sys.path.append(os.getcwd())  # last: a torch.py beside the notebook is not the torch that is imported
     sys.argv[1:] = []

@@ -17,6 +17,7 @@ from nbformat import NotebookNode
 
 from autograde.course import lesson_ids
 from autograde.lessons import read_lesson
+from autograde.version import __version__
 
 MAX_BYTES = 50_000_000
 
@@ -193,6 +194,15 @@ class _Plan:
             self.steps.insert(place, Step(cell, exercise=exercise, check=True))
 
 
+def _other_version(notebook: NotebookNode) -> list[str]:
+    metadata = notebook.get("metadata")
+    entry = metadata.get("rederive") if isinstance(metadata, dict) else None
+    version = entry.get("version") if isinstance(entry, dict) else None
+    if version in (None, __version__):
+        return []
+    return [f"The notebook was made for version {str(version)[:20]} of the course; it is graded by {__version__}."]
+
+
 def plan(notebook: NotebookNode, path: Path, root: Path) -> Submission:
     """What to run and to look at, for a notebook that was handed in.
 
@@ -210,6 +220,7 @@ def plan(notebook: NotebookNode, path: Path, root: Path) -> Submission:
         frozenset(cell.id for cell in released.cells if "demo" in cell.metadata.get("tags", [])),
     )
     canonical = {entry.grade_id: cell.source for cell, entry in nbgrader}
+    work.notes += _other_version(notebook)
     for index, cell in enumerate(notebook.cells):
         work.add(index, cell, canonical)
     work.restore(list(graded))

@@ -38,7 +38,7 @@ FLAGS = [
     "--disable-sync",
     "--no-proxy-server",
 ]
-PATIENCE = 90_000
+PATIENCE = 60_000
 """Milliseconds until something that a person would wait for counts as missing."""
 
 WINDOW: ViewportSize = {"width": 1280, "height": 800}
