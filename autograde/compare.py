@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -23,11 +23,11 @@ class Finding:
 
     Attributes:
         kind: "not written", "missing", "raised", "forbidden", "none", "type", "shape", "dtype", "device",
-            "not finite", "values", "gradient missing", "gradient", "changed", "cost", "timeout", "crash".
+            "not finite", "values", "gradient missing", "gradient", "changed", "cost", "gate", "timeout", "crash".
         message: one or two sentences, with numbers.
         case: the name of the case.
         frames: for "raised": the lines of the learner's own code.
-        got, expected: matrices that are worth a picture.
+        got, expected: matrices that are worth a picture, with the names of their dimensions in ``axes``.
     """
 
     kind: str
@@ -36,6 +36,7 @@ class Finding:
     frames: tuple[str, ...] = ()
     got: Tensor | None = None
     expected: Tensor | None = None
+    axes: tuple[str, ...] | None = None
 
 
 def compare(exercise: Exercise, sample: Sample, expected: Expected, observed: Observation) -> Finding | None:
@@ -110,10 +111,18 @@ def _structure(
     elif _compatible(expected, got):
         return None
     else:
-        message = f"Wrong type for {label}: expected {kind_name(expected)}, got {kind_name(got)}."
-        return Finding("type", message, case)
+        return Finding("type", _wrong_type(label, expected, got), case)
     found = (_structure(e, g, names, case, where) for where, e, g in pairs)
     return next((finding for finding in found if finding is not None), None)
+
+
+def _wrong_type(label: str, expected: Value, got: Value) -> str:
+    if isinstance(expected, dict) and isinstance(got, dict):
+        missing, unknown = sorted(set(expected) - set(got)), sorted(set(got) - set(expected))
+        parts = [f"{', '.join(map(repr, missing))} is missing"] if missing else []
+        parts += [f"{', '.join(map(repr, unknown))} is not asked for"] if unknown else []
+        return f"Wrong keys in {label}: {'; '.join(parts)}."
+    return f"Wrong type for {label}: expected {kind_name(expected)}, got {kind_name(got)}."
 
 
 def _compatible(expected: Value, got: Value) -> bool:
@@ -168,15 +177,18 @@ def _tensor(
     label, case = _label(path, names), sample.case.name
     if wanted.data.shape != got.data.shape:
         told = explain(tuple(wanted.data.shape), tuple(got.data.shape), _dims(path, names))
-        return Finding("shape", f"Wrong shape of {label}: {told}.", case)
+        return Finding("shape", f"Wrong shape of {label}: {told}{'' if told.endswith('?') else '.'}", case)
     if wanted.device != got.device:
         return Finding("device", f"{label} is on {got.device}, the inputs are on {wanted.device}.", case)
     if wanted.data.dtype != got.data.dtype:
         told = f"expected {dtype_name(wanted.data.dtype)}, got {dtype_name(got.data.dtype)}"
         return Finding("dtype", f"Wrong dtype of {label}: {told}.", case)
     if path not in expected.unit:
-        return _exact(label, case, wanted.data, got.data)
-    return _values(label, case, as_double(expected.exact[path]), got.data.double(), expected.tolerance(path))
+        found = _exact(label, case, wanted.data, got.data)
+    else:
+        exact = as_double(expected.exact[path])
+        found = _values(label, case, exact, got.data.double(), expected.tolerance(path))
+    return None if found is None else replace(found, axes=_dims(path, names))
 
 
 def _exact(label: str, case: str, wanted: Tensor, got: Tensor) -> Finding | None:
@@ -197,7 +209,7 @@ def _values(label: str, case: str, wanted: Tensor, got: Tensor, tolerance: Tenso
     if bool(unexpected.any()):
         where = tuple(int(i) for i in unexpected.nonzero()[0])
         what = "NaN" if math.isnan(got[where].item()) else "infinity"
-        message = f"{label} contains {what}: {int(unexpected.sum())} of {got.numel()} values, the first at {_at(where)}."
+        message = f"There is {what} in {label}: {int(unexpected.sum())} of {got.numel()} values, the first at {_at(where)}."
         return Finding("not finite", message, case, got=got, expected=wanted)
     error = torch.where(got == wanted, 0.0, (got - wanted).abs()).nan_to_num(0.0)
     excess = error - tolerance
@@ -206,13 +218,15 @@ def _values(label: str, case: str, wanted: Tensor, got: Tensor, tolerance: Tenso
     flat = int(excess.argmax())
     where = tuple(int(i) for i in torch.unravel_index(torch.tensor(flat), error.shape)) if error.dim() else ()
     allowed = float(tolerance.expand(error.shape)[where])
-    share = f"{int((excess > 0).sum())} of {error.numel()} values of {label} differ. " if error.dim() else ""
+    explained = f" (rounding would explain {allowed:.0e})" if allowed > 0 else ""
+    numbers = f"got {got[where].item():.6g}, expected {wanted[where].item():.6g}{explained}."
+    if not error.dim():
+        return Finding(kind, f"The value of {label} differs: {numbers}", case)
     message = (
-        f"{share}{'Largest error' if error.dim() else f'{label} differs: error'} {error[where].item():.2e}"
-        f"{' at ' + _at(where) if where else ''}: got {got[where].item():.6g}, expected {wanted[where].item():.6g} "
-        f"(rounding would explain {allowed:.0e})."
+        f"{int((excess > 0).sum())} of {error.numel()} values of {label} differ. "
+        f"Largest error {error[where].item():.2e} at {_at(where)}: {numbers}"
     )
-    return Finding(kind, message[0].upper() + message[1:], case, got=got, expected=wanted)
+    return Finding(kind, message, case, got=got, expected=wanted)
 
 
 def _number(
@@ -232,16 +246,14 @@ def _number(
         )
     if value == wanted:
         return None
-    return Finding(
-        "values", f"{label[0].upper()}{label[1:]} differs: got {value!r}, expected {wanted!r}.", case
-    )
+    return Finding("values", f"The value of {label} differs: got {value!r}, expected {wanted!r}.", case)
 
 
 def _cost(bound: Bound, path: str, got: Value, sample: Sample) -> Finding | None:
     amount, most = float(got), bound.most(sample.inputs)
     if amount <= most:
         return None
-    message = f"Too costly: {path} is {amount:,.0f} {bound.unit}, the bound is {most:,.0f}. {bound.why}"
+    message = f"Too costly: {amount:,.0f} {bound.unit}, and {most:,.0f} are enough. {bound.why}"
     if bound.naive is not None:
         message += f" The naive version needs {bound.naive(sample.inputs):,.0f}."
     return Finding("cost", message, sample.case.name)

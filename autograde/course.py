@@ -103,10 +103,10 @@ def _check(course: Course) -> None:
 
 @cache
 def exercises(topic: str) -> dict[str, Exercise]:
-    """The exercises of a topic by name, in the order in which they are defined.
+    """The exercises of a topic by name, in the order of its list ``EXERCISES``, which is the order of its lessons.
 
     Raises:
-        CourseError: the topic has no module of exercises.
+        CourseError: the topic has no module of exercises, or that has no such list.
     """
     try:
         module = importlib.import_module(f"autograde.exercises.{topic}")
@@ -116,14 +116,10 @@ def exercises(topic: str) -> dict[str, Exercise]:
         raise CourseError(
             f"There are no exercises for the topic {topic!r} (autograde/exercises/{topic}.py)."
         ) from None
-    found = {}
-    for variable, value in vars(module).items():
-        if isinstance(value, Exercise):
-            if value.name != variable:
-                raise CourseError(
-                    f"autograde/exercises/{topic}.py: {variable} holds the exercise {value.name!r}."
-                )
-            found[variable] = value
+    listed = getattr(module, "EXERCISES", ())
+    found = {exercise.name: exercise for exercise in listed}
+    if not found or len(found) != len(listed):
+        raise CourseError(f"autograde/exercises/{topic}: EXERCISES has to list the exercises, each name once.")
     return found
 
 

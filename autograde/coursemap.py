@@ -12,7 +12,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from autograde.course import Course, Topic, read_course, root
-from autograde.lessons import METADATA, LessonInfo, all_lessons, digest, edited, of_topic
+from autograde.lessons import METADATA, LessonInfo, all_lessons, digest, edited, of_topic, working_copy
 from autograde.progress import find_work, results, write_atomically
 from autograde.version import __version__
 
@@ -25,7 +25,7 @@ INTRODUCTION = """\
 Each topic is a series of notebooks. In each notebook you derive a method, write its parts yourself, have them checked,
 and reproduce its headline result with your own code.
 
-- **Begin** with any lesson whose name is a link. It opens beside this page.
+- **Begin** with any lesson whose name is a link. It opens in a new tab above this page.
 - **Write** your code in the cells that say `YOUR CODE HERE`. Run a cell with <kbd>Shift</kbd> + <kbd>Enter</kbd>.
 - **Check** it with the cell below it, the one that starts with `check.`. The report says what is wrong, and where.
 - Your work stays in this folder. Nothing is sent anywhere."""
@@ -67,8 +67,9 @@ def _family(title: str, topics: list[Topic], course: Course, lessons: list[Lesso
     for topic in topics:
         links = [f"[{lesson.title}]({lesson.name}.ipynb)" for lesson in of_topic(lessons, topic.name)]
         first = ", ".join(course.topic(name).title for name in topic.prerequisites) or "nothing"
-        opened = "<br>".join(links) or "*not built yet*"
-        time = f"{sum(lesson.minutes for lesson in of_topic(lessons, topic.name))} min" if links else ""
+        opened = "<br>".join(links) or "*not&nbsp;built&nbsp;yet*"
+        minutes = sum(lesson.minutes for lesson in of_topic(lessons, topic.name))
+        time = f"{minutes}&nbsp;min" if links else f"*{topic.minutes}&nbsp;min*"
         lines.append(f"| {topic.title} | {opened} | {topic.about} | {first} | {time} |")
     return "\n".join(lines)
 
@@ -137,8 +138,9 @@ def refresh(folder: Path, work: Path) -> Path:
         if cell.id == "progress":
             data: dict[str, Any] = _bundle(folder, work)
             cell.outputs = [new_output("display_data", data=data)]
-    write_atomically(path, str(nbformat.writes(notebook, version=4)) + "\n")
-    _trust(notebook)
+    text = working_copy(str(nbformat.writes(notebook, version=4)))
+    write_atomically(path, text)
+    _trust(nbformat.reads(text, as_version=4))
     return path
 
 

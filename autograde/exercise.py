@@ -62,7 +62,7 @@ class Bound:
 
     Attributes:
         most: the bound for given inputs.
-        unit: what is counted ("bytes", "calls").
+        unit: what is counted: "calls of step", "bytes allocated at once".
         why: one sentence: what needs that much, and what needs more.
         naive: what the naive version needs for given inputs.
     """
@@ -92,6 +92,7 @@ class Requirement:
         points: what it is worth.
         bounds: for observed numbers that are costs, by their path: the most they may be.
         tolerance: only where the derived tolerance does not fit.
+        gate: the requirements after it are looked at only when it is met.
         rows: compare each row (last dimension) with a tolerance of its own, where magnitudes differ within a tensor.
     """
 
@@ -101,6 +102,7 @@ class Requirement:
     points: int = 1
     bounds: Mapping[str, Bound] = field(default_factory=dict)
     tolerance: Tolerance | None = None
+    gate: bool = False
     rows: bool = False
 
 

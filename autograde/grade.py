@@ -129,6 +129,9 @@ def grade(
             return _stopped(exercise, results, stop, seed if graded else 0)
         if results[-1].findings and results[-1].findings[0].kind in ("not written", "missing"):
             return failed(exercise, results[-1].findings[0], seed if graded else 0)
+        if requirement.gate and results[-1].findings:
+            results += [_behind(requirement, later) for later in exercise.requirements[len(results) :]]
+            break
     forbidden = next((f for r in results for f in r.findings if f.kind == "forbidden"), None)
     if forbidden is not None:
         return failed(exercise, forbidden, seed if graded else 0)
@@ -145,6 +148,12 @@ def grade(
         mistake.sentence if mistake else None,
         seed if graded else 0,
     )
+
+
+def _behind(gate: Requirement, later: Requirement) -> RequirementResult:
+    """A requirement that is not looked at because one before it is not met."""
+    finding = Finding("gate", f"Not looked at yet. First mend: {gate.name}.")
+    return RequirementResult(later.name, later.points, len(later.cases), (finding,))
 
 
 def _stopped(

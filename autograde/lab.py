@@ -6,13 +6,14 @@ user's own settings, asks nothing at the start, and needs no network.
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 import uuid
 from pathlib import Path
+
+from autograde.lessons import working_copy
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 8888
@@ -24,6 +25,13 @@ SETTINGS = {
     "@jupyterlab/docmanager-extension:plugin": {"renameUntitledFileOnSave": False},
     "@jupyterlab/notebook-extension:tracker": {"autoStartDefaultKernel": True},
 }
+FOR_INSTRUCTORS = (
+    "@jupyter/nbgrader:assignment-list",
+    "@jupyter/nbgrader:course-list",
+    "@jupyter/nbgrader:create-assignment",
+    "@jupyter/nbgrader:menu",
+)
+"""Parts of nbgrader's interface that a learner has no use for; its Validate button stays."""
 
 
 class PortError(Exception):
@@ -100,7 +108,7 @@ def _copy_new(source: Path, target: Path) -> bool:
         raise FileExistsError(message) from error
     partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
     try:
-        shutil.copyfile(source, partial)
+        partial.write_text(working_copy(source.read_text(encoding="utf-8")), encoding="utf-8")
         return _move_new(partial, target)
     finally:
         partial.unlink(missing_ok=True)
@@ -158,6 +166,8 @@ def _write_configuration(work: Path) -> Path:
     settings = folder / "labconfig" / "default_setting_overrides.json"
     settings.parent.mkdir(parents=True, exist_ok=True)
     settings.write_text(json.dumps(SETTINGS, indent=2) + "\n", encoding="utf-8")
+    disabled = json.dumps({"disabledExtensions": dict.fromkeys(FOR_INSTRUCTORS, True)}, indent=2)
+    (settings.parent / "page_config.json").write_text(disabled + "\n", encoding="utf-8")
     (folder / "nbgrader_config.py").write_text(
         "# Without this file nbgrader warns at every start.\n", encoding="utf-8"
     )
@@ -195,6 +205,7 @@ def _command(work: Path, port: int, browser: bool) -> list[str]:
         "--LabApp.extension_manager=readonly",
         "--LanguageServerManager.autodetect=False",
         "--KernelSpecManager.allowed_kernelspecs=python3",
+        "--ServerApp.websocket_ping_interval=90000",  # its default contradicts the default of the time-out
         "--Application.log_level=WARN",
     ]
     if os.name == "posix" and os.geteuid() == 0:

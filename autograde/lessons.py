@@ -48,6 +48,22 @@ def edited(path: Path) -> bool:
     return known is not None and digest(notebook) != known
 
 
+def working_copy(text: str) -> str:
+    """A notebook with the description of the language that this machine's kernel gives.
+
+    JupyterLab completes that description when a kernel starts, and a notebook that was only looked at would count as
+    changed. A text that is no notebook is returned as it is.
+    """
+    from ipykernel.ipkernel import IPythonKernel
+
+    try:
+        notebook = nbformat.reads(text, as_version=4)
+    except (ValueError, nbformat.ValidationError):
+        return text
+    notebook.metadata["language_info"] = IPythonKernel.language_info
+    return str(nbformat.writes(notebook, version=4)).rstrip("\n") + "\n"
+
+
 def lesson_info(name: str, notebook: NotebookNode) -> LessonInfo:
     """Read a built lesson: the first heading, the stated minutes, the check cells."""
     text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +18,7 @@ from autograde.report import as_html, as_text, headline
 from autograde.version import __version__
 
 GRADED_SEED = 1
+PATIENCE = 15
 HANDED_OVER = False
 """True in the process in which a submitted notebook runs: there, checks are made by the process that grades."""
 
@@ -61,7 +64,8 @@ class Check:
 
     def __call__(self, implementation: Implementation) -> None:
         try:
-            result = self.result(implementation)
+            with _patience():
+                result = self.result(implementation)
         except KeyboardInterrupt as stop:
             frames = own_frames(stop.__traceback__)
             where = f", at {frames[-1]}" if frames else ""
@@ -98,6 +102,19 @@ def open_lesson(name: str) -> Lesson:
             raise CourseError(f"{name!r} is no lesson; its name has the form topic/notebook.")
         exercises(name.split("/")[0])
     return Lesson(name)
+
+
+@contextlib.contextmanager
+def _patience() -> Iterator[None]:
+    """Says after a while how a check is stopped, for somebody whose loop never ends."""
+    note = f"This check has been running for {PATIENCE} seconds. If your code never ends, stop it with the ■ button."
+    timer = threading.Timer(PATIENCE, print, [note], {"flush": True})
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _grading() -> bool:

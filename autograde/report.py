@@ -54,6 +54,19 @@ def _details(requirement: RequirementResult) -> list[str]:
     return lines
 
 
+def _rows(result: ExerciseResult) -> list[tuple[RequirementResult, list[str]]]:
+    """Each requirement with its details; what was said of one before it is not said again."""
+    rows: list[tuple[RequirementResult, list[str]]] = []
+    said: set[tuple[str, tuple[str, ...]]] = set()
+    for requirement in result.requirements:
+        first = requirement.findings[0] if requirement.findings else None
+        again = first is not None and (first.message, first.frames) in said
+        rows.append((requirement, ["The same as above."] if again else _details(requirement)))
+        if first is not None:
+            said.add((first.message, first.frames))
+    return rows
+
+
 def as_text(result: ExerciseResult, topic: str) -> str:
     """The report as plain text."""
     lines = [headline(result)]
@@ -61,21 +74,16 @@ def as_text(result: ExerciseResult, topic: str) -> str:
         lines.append(f"  {result.diagnosis}")
     if result.note:
         lines.append(f"  {result.note}")
-    shown: set[str] = set()
-    for requirement in result.requirements if not result.not_written else ():
+    for requirement, details in _rows(result) if not result.not_written else ():
         mark = "pass" if requirement.ok else "FAIL"
         lines.append(f"  {mark}  {requirement.name} ({requirement.score}/{requirement.points})")
-        details = _details(requirement)
-        if details and details[0] in shown:
-            details = ["The same as above."]
-        shown.update(details[:1])
         lines += [f"        {line}" for line in details]
     lines.append(f"  For a bug report: {reference_line(result, topic)}")
     return "\n".join(lines)
 
 
 _STYLE = {
-    "box": "font-family:var(--jp-ui-font-family,sans-serif);font-size:13px;line-height:1.45;max-width:52em;"
+    "box": "font-family:var(--jp-ui-font-family,sans-serif);font-size:13px;line-height:1.45;max-width:64em;"
     "border-left:4px solid {colour};padding:2px 0 2px 12px;margin:4px 0",
     "cell": "text-align:left;vertical-align:top;padding:3px 14px 3px 0;background:transparent;white-space:normal",
     "code": "font-family:var(--jp-code-font-family,monospace);font-size:12px;white-space:pre-wrap;margin:2px 0;"
@@ -103,32 +111,27 @@ def as_html(result: ExerciseResult, topic: str) -> str:
 
 
 def _table(result: ExerciseResult) -> str:
-    rows, shown = [], set[str]()
-    for requirement in result.requirements:
-        mark = f'<span style="color:{_PASS}">✓ pass</span>' if requirement.ok else _failed_mark()
-        details = _details(requirement)
-        if details and details[0] in shown:
-            details = ["The same as above."]
-        shown.update(details[:1])
-        cells = [
-            mark,
-            escape(requirement.name),
-            f"{requirement.score}/{requirement.points}",
-            "".join(_line(line) for line in details),
-        ]
-        rows.append("<tr>" + "".join(f'<td style="{_STYLE["cell"]}">{cell}</td>' for cell in cells) + "</tr>")
-    heads = "".join(
-        f'<th scope="col" style="{_STYLE["cell"]};font-weight:600">{head}</th>'
-        for head in ("", "requirement", "points", "what was seen")
+    rows = []
+    for requirement, details in _rows(result):
+        mark = f'<span style="color:{_PASS}">✓</span>&nbsp;pass' if requirement.ok else _failed_mark()
+        seen = "".join(_line(line) for line in details)
+        rows.append([mark, escape(requirement.name), f"{requirement.score}/{requirement.points}", seen])
+    heads = ["", "requirement", "points", "what was seen"]
+    columns = 3 if result.ok else 4  # nothing to say about what was seen
+    style = _STYLE["cell"]
+    head = "".join(f'<th scope="col" style="{style};font-weight:600">{text}</th>' for text in heads[:columns])
+    body = "".join(
+        "<tr>" + "".join(f'<td style="{style}">{cell}</td>' for cell in row[:columns]) + "</tr>"
+        for row in rows
     )
     return (
-        f'<table style="border-collapse:collapse;margin:6px 0;border:0"><thead><tr>{heads}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table>"
+        '<table style="border-collapse:collapse;margin:6px 0;border:0">'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     )
 
 
 def _failed_mark() -> str:
-    return f'<span style="color:{_FAIL}">✗ fail</span>'
+    return f'<span style="color:{_FAIL}">✗</span>&nbsp;<strong>fail</strong>'
 
 
 def _line(line: str) -> str:
@@ -142,8 +145,9 @@ def _picture(result: ExerciseResult) -> str:
     finding = next((f for r in result.requirements for f in r.findings if _drawable(f)), None)
     if finding is None or finding.got is None or finding.expected is None:
         return ""
-    got, expected, label = _matrices(finding.got, finding.expected)
-    png = base64.b64encode(_draw(got, expected)).decode()
+    got, expected, label = _matrices(finding.got, finding.expected, finding.axes)
+    axes = finding.axes[-2:] if finding.axes is not None else ("row", "column")
+    png = base64.b64encode(_draw(got, expected, axes)).decode()
     alt = escape(f"got, expected and their difference in the case {finding.case!r}{label}")
     return (
         f'<figure style="margin:6px 0"><img alt="{alt}" src="data:image/png;base64,{png}" style="max-width:100%">'
@@ -160,7 +164,7 @@ def _drawable(finding: Finding) -> bool:
     )  # fmt: skip
 
 
-def _matrices(got: Tensor, expected: Tensor) -> tuple[Tensor, Tensor, str]:
+def _matrices(got: Tensor, expected: Tensor, axes: tuple[str, ...] | None) -> tuple[Tensor, Tensor, str]:
     """The matrix (last two dimensions) that holds the largest difference, cut to a size that can be read."""
     error = (got - expected).abs().nan_to_num(float("inf"))
     where = []
@@ -171,7 +175,8 @@ def _matrices(got: Tensor, expected: Tensor) -> tuple[Tensor, Tensor, str]:
     index = tuple(reversed(where))
     leading, (row, column) = index[:-2], index[-2:]
     rows, columns = _window(row, got.shape[-2]), _window(column, got.shape[-1])
-    label = f", matrix {list(leading)}" if leading else ""
+    names = axes[:-2] if axes is not None else [f"index {i}" for i in range(len(leading))]
+    label = "".join(f", {name} {place}" for name, place in zip(names, leading, strict=True))
     return got[leading][rows, columns], expected[leading][rows, columns], label
 
 
@@ -180,9 +185,11 @@ def _window(centre: int, size: int) -> slice:
     return slice(start, start + MAX_PICTURE)
 
 
-def _draw(got: Tensor, expected: Tensor) -> bytes:
+def _draw(got: Tensor, expected: Tensor, names: tuple[str, ...]) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+
+    from utils.plotting import DIVERGING
 
     figure = Figure(figsize=(7.2, 2.4), dpi=110, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
@@ -191,8 +198,10 @@ def _draw(got: Tensor, expected: Tensor) -> bytes:
     spread = float(difference.abs().nan_to_num(0.0).max()) or 1.0
     panels = [("got", got, largest), ("expected", expected, largest), ("got - expected", difference, spread)]
     for axes, (title, matrix, limit) in zip(figure.subplots(1, 3), panels, strict=True):
-        image = axes.imshow(matrix.numpy(), cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto")
+        image = axes.imshow(matrix.numpy(), cmap=DIVERGING, vmin=-limit, vmax=limit, aspect="auto")
         axes.set_title(title, fontsize=9)
+        axes.set_xlabel(names[-1], fontsize=8)
+        axes.set_ylabel(names[-2], fontsize=8)
         axes.tick_params(labelsize=7)
         figure.colorbar(image, ax=axes).ax.tick_params(labelsize=7)
     buffer = io.BytesIO()

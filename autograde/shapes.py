@@ -69,7 +69,7 @@ def _guess(expected: Shape, got: Shape, names: tuple[str, ...] | None) -> str:
                 return (
                     ": transposed?"
                     if len(got) == 2
-                    else f": its order is {', '.join(label[i] for i in order)}?"
+                    else f": is its order {', '.join(label[i] for i in order)}?"
                 )
     if len(got) == len(expected) - 1:
         for i in range(len(expected)):

@@ -220,10 +220,10 @@ def _lesson_opened(source: Source) -> Iterator[tuple[str, str]]:
 def _unchecked(topic: str, sources: list[Source]) -> list[str]:
     known = _known_exercises(topic)
     if known is None:
-        return [f"autograde/exercises/{topic}.py is missing, but solutions/{topic} has lessons."]
+        return [f"autograde/exercises/{topic} is missing, but solutions/{topic} has lessons."]
     checked = [cell.exercise for source in sources for cell in source.tagged("check")]
     found = [
-        f"autograde/exercises/{topic}.py: no lesson of solutions/{topic} checks the exercise {name!r}."
+        f"autograde/exercises/{topic}: no lesson of solutions/{topic} checks the exercise {name!r}."
         for name in sorted(known - set(checked))
     ]
     twice = sorted({name for name in checked if name is not None and checked.count(name) > 1})

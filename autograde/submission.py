@@ -200,7 +200,9 @@ def _other_version(notebook: NotebookNode) -> list[str]:
     version = entry.get("version") if isinstance(entry, dict) else None
     if version in (None, __version__):
         return []
-    return [f"The notebook was made for version {str(version)[:20]} of the course; it is graded by {__version__}."]
+    return [
+        f"The notebook was made for version {str(version)[:20]} of the course; it is graded by {__version__}."
+    ]
 
 
 def plan(notebook: NotebookNode, path: Path, root: Path) -> Submission:

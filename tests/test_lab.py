@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import shutil
 import socket
 import subprocess
@@ -119,7 +120,18 @@ def test_prepare_copies_lessons_and_nothing_else(course: Path) -> None:
     copied = lab.prepare(course, work)
     assert copied == [work / "rnn" / "01_vanilla_rnn.ipynb", work / "start.ipynb"]
     assert files(work) == ["rnn/01_vanilla_rnn.ipynb", "start.ipynb"]
-    assert (work / "start.ipynb").read_bytes() == (course / "lessons" / "start.ipynb").read_bytes()
+    for name in files(work):
+        copy, lesson = (nbformat.read(folder / name, as_version=4) for folder in (work, course / "lessons"))
+        assert copy.cells == lesson.cells
+
+
+def test_a_copy_describes_the_kernel_so_that_looking_at_it_changes_nothing(course: Path) -> None:
+    """JupyterLab completes the description when a kernel starts, and then asks whether to save."""
+    work = course / "work"
+    lab.prepare(course, work)
+    copy = nbformat.read(work / "start.ipynb", as_version=4)
+    assert copy.metadata.language_info.version == platform.python_version()
+    assert copy.metadata.language_info.codemirror_mode == {"name": "ipython", "version": 3}
 
 
 def test_prepare_never_overwrites(course: Path) -> None:

@@ -117,3 +117,51 @@ def test_wrong_bits_and_text_can_be_drawn() -> None:
         b"\x89PNG"
     )
     plt.close("all")
+
+
+def test_captions_keep_an_equation_on_one_line_and_leave_formulas_alone() -> None:
+    fig, _ = plotting.figure()
+    plotting.caption(fig, "See u = 1.5 and $h = 2$. " * 12)
+    text = fig.get_supxlabel()
+    assert "\n" in text
+    assert "u\u00a0=\u00a01.5" in text
+    assert "\u00a0" not in text.split("$")[1]
+    assert plotting.png(fig).startswith(b"\x89PNG")
+
+
+def test_fractions_show_zero() -> None:
+    fig, ax = plotting.figure()
+    ax.plot([0, 1, 2], [0.0, 0.004, 0.3])
+    plotting.fractions(ax)
+    plotting.label(ax, 2.1, 0.3, "window", plotting.BLUE)
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["0", "0.001", "0.01", "0.1", "1"]
+    assert ax.get_ylim()[0] < 0 < 1 < ax.get_ylim()[1]
+    assert plotting.png(fig).startswith(b"\x89PNG")
+
+
+def test_states_and_their_map_can_be_drawn() -> None:
+    fig, (left, right) = plotting.figure(1, 2)
+    h = torch.linspace(-1, 1, 11)
+    plotting.step_map(left, h, torch.tanh(h), path=torch.tensor([0.5, 0.4, 0.3]))
+    assert [line.get_color() for line in left.lines] == [
+        plotting.GREY,
+        plotting.BLUE,
+        plotting.ORANGE,
+        plotting.ORANGE,
+    ]
+    assert len(left.lines[2].get_xdata()) == 5
+    plotting.unit_states(
+        right, torch.rand(6, 3), ["a", "b", "c"], bold=1, marks=torch.tensor([0, 0, 1, 0, 1, 0])
+    )
+    assert right.lines[1].get_linewidth() == max(line.get_linewidth() for line in right.lines[:3])
+    assert list(right.lines[3].get_xdata()) == [2, 4]
+    assert plotting.png(fig).startswith(b"\x89PNG")
+
+
+def test_two_groups_can_be_drawn() -> None:
+    fig, ax = plotting.figure()
+    groups = {"no": torch.tensor([-1.0, -0.9]), "yes": torch.tensor([1.0])}
+    plotting.two_histograms(ax, groups, torch.linspace(-2, 2, 9), xlabel="state", ylabel="count")
+    assert sum(patch.get_height() for patch in ax.patches) == 3
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["no", "yes"]
+    assert plotting.png(fig).startswith(b"\x89PNG")

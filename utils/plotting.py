@@ -1,6 +1,7 @@
 """How the figures of this course look, and the few kinds of figures that many notebooks need."""
 
 import io
+import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -67,11 +68,59 @@ def figure(
 
 
 def caption(fig: Figure, text: str) -> None:
-    """Write under a figure what to look at, wrapped to the figure's width."""
-    characters = int(fig.get_figwidth() * 13.5)
-    fig.supxlabel(
-        "\n".join(textwrap.wrap(text, characters)), x=0.01, ha="left", fontsize=9.5, color="#404040"
-    )
+    """Write under a figure what to look at, wrapped to the figure's width. "u = 1.5" stays on one line."""
+    parts = text.split("$")  # every second part is a formula
+    parts[::2] = [part.replace(" = ", "\u00a0=\u00a0") for part in parts[::2]]
+    lines = textwrap.wrap("$".join(parts), int(fig.get_figwidth() * 13.5))
+    fig.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=9.5, color="#404040", linespacing=1.4)
+
+
+def label(ax: Axes, x: float, y: float, text: str, color: str) -> None:
+    """Write a name beside a line, in place of a legend; (x, y) is the middle of the text's left edge."""
+    ax.annotate(text, (x, y), color=color, va="center", annotation_clip=False)
+
+
+def fractions(ax: Axes, lowest: float = 1e-3) -> None:
+    """Make y a logarithmic axis for fractions that shows zero too: it is linear below `lowest`."""
+    ticks = [0.0, *(10.0**k for k in range(round(math.log10(lowest)), 1))]
+    ax.set_yscale("symlog", linthresh=lowest, linscale=0.6)
+    ax.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    ax.set(ylim=(-0.25 * lowest, 1.3))
+
+
+def step_map(ax: Axes, before: Tensor, after: Tensor, *, path: Tensor | None = None) -> None:
+    """Draw one step of a state as a curve (after against before) with the diagonal, and the path that a state takes."""
+    ax.plot(before, before, color=GREY, linewidth=1)
+    ax.plot(before, after, color=BLUE)
+    if path is not None:
+        corners = path.repeat_interleave(2)
+        ax.plot(corners[:-1], corners[1:], color=ORANGE, linewidth=1.2)
+        ax.plot(path[:1], path[:1], "o", color=ORANGE)
+    ax.set(xticks=[-1, 0, 1], yticks=[-1, 0, 1])
+
+
+def unit_states(ax: Axes, states: Tensor, names: Sequence[str], *, bold: int, marks: Tensor) -> None:
+    """Draw units over time [time, units], one of them in bold orange; a tick at the bottom where marks is not 0."""
+    others = iter((SKY, GREEN, PURPLE, BLUE))
+    for k, name in enumerate(names):
+        if k == bold:
+            ax.plot(states[:, k], label=name, color=ORANGE, linewidth=2.5)
+        else:
+            ax.plot(states[:, k], label=name, color=next(others), linewidth=1.3)
+    where = marks.nonzero()[:, 0]
+    ax.plot(where, torch.full(where.shape, -1.2), "|", color=VERMILLION, markersize=9, markeredgewidth=1.5)
+    ax.set(xlabel="bit position t", ylabel="state", ylim=(-1.3, 1.1))
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
+
+
+def two_histograms(
+    ax: Axes, groups: Mapping[str, Tensor], edges: Tensor, *, xlabel: str, ylabel: str
+) -> None:
+    """Draw how two named groups of numbers are distributed: the first orange-red, the second blue."""
+    for (name, values), color in zip(groups.items(), (VERMILLION, BLUE), strict=True):
+        ax.hist(values.numpy(), edges.tolist(), color=color, alpha=0.75, label=name)
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    ax.legend(loc="upper center")
 
 
 def heatmap(

@@ -15,16 +15,16 @@
 #
 # *Recurrent networks, part 1 of 4: the smallest network that remembers.*
 #
-# **Claim.** A network of 337 numbers, trained only on numbers of at most 8 bits, adds numbers of 200 bits without a
-# single wrong bit. No network that looks at a window of $w$ bits can do that, however large it is and however long it
-# is trained, and you will compute how often it must be wrong. The forward pass that you write is the one of
-# `torch.nn.RNN`, equal up to rounding.
+# **Claim.** A network of 337 numbers, trained only on numbers of at most 8 bits, adds numbers of 200 bits: in all our
+# tests without a single wrong bit. No network that sees only the last $w$ pairs of bits, with $w < 200$, can do that,
+# however large it is and however long it is trained. You will compute how often it must be wrong. The forward pass
+# that you write is the one of `torch.nn.RNN`, equal up to rounding.
 #
 # | | |
 # |---|---|
-# | **Time** | about 45 minutes |
+# | **Time** | about 60 minutes; the code runs for about half a minute |
 # | **You need** | matrix products, tanh, the idea of a training loop in PyTorch. Nothing about recurrent networks. |
-# | **Graded** | six exercises; each has its own check cell, which tells you what is wrong |
+# | **Graded** | six exercises, one to three dots for how hard they are; each has its own check cell, which says what differs, and often why |
 # | **You leave with** | a recurrent layer that you wrote, one that you built without any training, and the reason why they remember |
 
 # %% setup
@@ -50,14 +50,16 @@ check = open_lesson("rnn/01_vanilla_rnn")
 # Two binary numbers are to be added. We read them in the order in which we add at school: the least significant bit
 # first. At time $t$ the network sees bit $t$ of both numbers, and has to say bit $t$ of their sum.
 #
-# The usual way to feed a sequence to a network that has a fixed number of inputs is a **window**: at each position,
-# show it the last $w$ pairs of bits. A convolution along time, with a kernel of width $w$, is exactly this. Here is
-# such a network with $w = 4$, and a training loop that shows it random sums of 1 to 8 bits.
+# The usual way to feed a sequence to a network with a fixed number of inputs is a **window**: at each position, show it
+# the last $w$ pairs of bits. A convolution along time, with a kernel of width $w$, is exactly this. Here is such a
+# network with $w = 4$, and a training loop that shows it random sums of 1 to 8 bits.
+#
+# An annotation such as `Float[Tensor, "batch time 2"]` names the dimensions of a tensor; it is not checked at run time. A **logit** is the number before the sigmoid; positive means 1.
 
 
 # %%
 def windows(x: Float[Tensor, "batch time 2"], w: int) -> Float[Tensor, "batch time 2*w"]:
-    """At every position the last w pairs of bits, with zeros in front of the first."""
+    """At every position the last w bits of a, then the last w bits of b; zeros in front of bit 0."""
     return F.pad(x, (0, 0, w - 1, 0)).unfold(1, w, 1).flatten(2)
 
 
@@ -100,31 +102,32 @@ def wrong_bits(logits: Callable, n: int = 5000, bits: int = 200) -> Float[Tensor
 network_4 = window_network(4)
 train(window_logits(network_4, 4), list(network_4.parameters()), seed=0, label="window of 4")
 wrong_4 = wrong_bits(window_logits(network_4, 4))
+for where, part in (("0 to 3", wrong_4[:, :4]), ("4", wrong_4[:, 4]), ("8 to 199", wrong_4[:, 8:])):
+    print(f"wrong answers, bits {where:8}: {part.mean():.3f}")
 
+# %% tags=["demo"]
 ones_plus_1 = data.pairs(2**11 - 1, 1, 13)
-right, _ = data.add_bits(ones_plus_1.int())
-said = (network_4(windows(ones_plus_1, 4)) > 0).int()
+right = data.add_bits(ones_plus_1.int())[0][0]
+said = (network_4(windows(ones_plus_1, 4)) > 0).int()[0]
 
 fig, (left, bottom) = plotting.figure(1, 2, width=11, height=3.3, width_ratios=[1, 1.35])
-left.plot(range(40), wrong_4.mean(0)[:40], "o", color=plotting.VERMILLION)
+left.plot(wrong_4.mean(0)[:40], "o", color=plotting.VERMILLION)
 left.axhline(1 / 16, color=plotting.GREY, linewidth=1, linestyle="--")
-left.annotate("one in sixteen", (39, 1 / 16), (39, 0.071), ha="right", color=plotting.GREY)
+plotting.label(left, 29, 0.075, "one in sixteen", plotting.GREY)
 left.set(xlabel="bit position t", ylabel="wrong answers (fraction)", ylim=(-0.003, 0.085))
-rows = {"a": ones_plus_1[0, :, 0], "b": ones_plus_1[0, :, 1], "a + b": right[0], "network": said[0]}
-plotting.bit_rows(bottom, rows, truth={"network": right[0]})
+rows = {"a": ones_plus_1[0, :, 0], "b": ones_plus_1[0, :, 1], "a + b": right, "network": said}
+plotting.bit_rows(bottom, rows, truth={"network": right})
 plotting.caption(
     fig,
-    "Left: 5000 random sums; the first four bits are right, then about one bit in sixteen is wrong. "
+    "Left: 5000 random sums; the first four bits are right, then the mistakes begin. "
     "Right: the sum 2047 + 1; wrong bits are orange-red.",
-)
-print(
-    f"wrong bits at positions 0 to 3: {wrong_4[:, :4].mean():.4f}, from position 8 on: {wrong_4[:, 8:].mean():.4f}"
 )
 
 # %% [markdown]
-# The first four bits are right. After them about one bit in sixteen is wrong, at every position, although the network
-# was trained on bits 4 to 7 too. The sum on the right shows how it goes wrong: when 1 is added to 11111111111, a carry
-# is made at bit 0 and travels through all ones. Four positions later the network no longer sees where it was made.
+# The first four bits are right. At bit 4 about one answer in thirty is wrong. The fraction grows to about one in sixteen by
+# bit 8 and stays there. Bits 4 to 7 were in the training data, and still the network is wrong there. The sum on the right
+# shows how it goes wrong: when 1 is added to 11111111111, a carry is made at bit 0 and travels through all ones. Four
+# positions later the network no longer sees where it was made.
 #
 # Three questions follow. Why one in sixteen, and not more or less? Would a larger network, or a longer training, help?
 # What would?
@@ -139,11 +142,18 @@ print(
 # | $w$ | pairs that a window sees: positions $t-w+1$ to $t$ | at least 1 |
 # | $p_n$ | probability that $c_n = 1$ for random numbers | 0 to 1 |
 # | $x_t$ | input at time $t$; here $(a_t, b_t)$ | `[batch, input]` |
-# | $h_t$ | state after time $t$ | `[batch, hidden]` |
+# | $h_t$ | state after time $t$; in the adder $h_k$ is its unit $k$ | `[batch, hidden]` |
+# | $f$ | one step: it makes $h_t$ from $x_t$ and $h_{t-1}$ | |
 # | $W_{ih},\ W_{hh}$ | weights from the input and from the previous state | `[hidden, input]`, `[hidden, hidden]` |
 # | $b_{ih},\ b_{hh}$ | two bias vectors | `[hidden]` |
+# | `w_out`, `b_out` | the **readout**: a linear map from the state to the answer | `[hidden]`, one number |
 # | $T,\ I,\ H$ | time steps, inputs, hidden units | |
+# | $m_t$ | ones that meet at position $t$: $a_t + b_t + c_t$ | 0 to 3 |
 # | $g$ | gain of the adder that we build by hand | positive |
+# | $u$ | weight from a unit to itself; $g/2$ in the adder | |
+# | $h^*$ | the state at rest above zero: $h^* = \tanh(u h^*)$ | 0 to 1 |
+# | $L$ | bits of the first number in the chain $(2^L - 1) + 1$ | at least 2 |
+# | $\sigma$ | largest singular value of $W_{hh}$ | |
 
 # %% [markdown]
 # ## How often must a window be wrong?
@@ -154,8 +164,7 @@ print(
 #
 # $$ s_t = a_t \oplus b_t \oplus c_t , \qquad c_{t+1} = 1 \ \text{ if at least two of } a_t, b_t, c_t \text{ are } 1 . $$
 #
-# The window contains $a_t$ and $b_t$. If $c_t$ flips, $s_t$ flips. So to guess $s_t$ is to guess $c_t$, no more and
-# no less.
+# The window contains $a_t$ and $b_t$. If $c_t$ flips, $s_t$ flips. So to guess $s_t$ is to guess $c_t$.
 #
 # **A pair decides the carry, or it passes it on.** If $a_t = b_t = 0$, no carry leaves position $t$, whatever came in.
 # If $a_t = b_t = 1$, a carry leaves it, whatever came in. These pairs *decide*. If $a_t \ne b_t$, then
@@ -173,12 +182,12 @@ print(
 #
 # This gives $0,\ \tfrac14,\ \tfrac38,\ \tfrac7{16}, \dots$: it grows, and stays below one half.
 #
-# ### Exercise 1 · window_error  ●●○  8 minutes
+# ### Exercise 1 · window_error  ●●○  10 minutes
 #
-# Now put the pieces together. How large is the smallest possible probability of a wrong bit at position $t$, for a
-# model that sees the last $w$ pairs? You need three things: the probability that the window does not know the carry,
-# what the model should then say, and how often this is wrong. Write $p_n$ as a closed form, or run its recursion.
-# Take care of the first positions, where a window reaches below bit 0 and nothing is hidden.
+# How large is the smallest possible probability of a wrong bit at position $t$, for a model that sees the last $w$ pairs?
+# You need three things: the probability that the window does not know the carry, what the model should then say, and how
+# often this is wrong. Write $p_n$ as a closed form, or run its recursion. Take care of the first positions, where a window
+# reaches below bit 0 and nothing is hidden.
 
 
 # %% window_error tags=["exercise"]
@@ -235,8 +244,15 @@ def window_error(w: int, t: int) -> float:
 check.window_error(window_error)
 
 # %% [markdown]
-# **See it.** The lines are your formula. The dots are measured: 200,000 sums, each bit guessed by the best possible model,
-# which adds inside its window and assumes that no carry comes in from below. The crosses are the network from above.
+# In one line: for $t \ge w$,
+#
+# $$ \text{error}(w, t) = 2^{-(w-1)} \cdot \frac{1 - 2^{-(t-w+1)}}{2} = 2^{-w} \left( 1 - 2^{-(t-w+1)} \right) , $$
+#
+# and 0 before. Far from bit 0 it tends to $2^{-w}$.
+#
+# **See it.** The lines are your function. The dots are measured: 200,000 sums, each bit guessed by the best possible model,
+# which adds inside its window and assumes that no carry comes in from below. The crosses are the network from above. Below
+# the figure that network is compared with the best guess, on all windows of 4 pairs.
 
 
 # %%
@@ -248,37 +264,37 @@ def guess_from_window(x: Int[Tensor, "n bits 2"], w: int) -> Int[Tensor, "n bits
 
 # %% tags=["demo"]
 x, s, _ = data.additions(200_000, 24, torch.Generator().manual_seed(0))
-positions = range(24)
 fig, ax = plotting.figure(width=8.5, height=3.9)
 for w, color in zip((1, 2, 4, 8), plotting.PALETTE, strict=False):
+    positions = range(w, 24)  # before position w nothing is hidden
     measured = (guess_from_window(x.int(), w) != s).float().mean(0)
-    floor = [window_error(w, t) or float("nan") for t in positions]
-    ax.semilogy(positions, floor, color=color)
-    ax.semilogy(positions[w:], measured[w:], "o", color=color)
-    ax.annotate(f"w = {w}", (23.4, floor[-1]), color=color, va="center")
-ax.semilogy(
-    positions[4:], wrong_4.mean(0)[4:24], "x", color=plotting.BLACK, markersize=7, label="trained, w = 4"
-)
-ax.legend(loc="center right", bbox_to_anchor=(0.99, 0.71))
-ax.set(xlabel="bit position t", ylabel="wrong answers (fraction)", xlim=(0, 26), ylim=(1e-3, 1))
+    ax.semilogy(positions, [window_error(w, t) for t in positions], color=color)
+    ax.semilogy(positions, measured[w:], "o", color=color)
+    plotting.label(ax, 23.5, window_error(w, 23), f"w = {w}", color)
+ax.semilogy(range(4, 24), wrong_4.mean(0)[4:24], "x", color=plotting.BLACK, markersize=7)
+plotting.label(ax, 25.4, window_error(4, 23), "× trained", plotting.BLACK)
+ax.set(xlabel="bit position t", ylabel="wrong answers (fraction)", xlim=(0, 28), ylim=(1e-3, 1))
 plotting.caption(
     fig,
     "Dots (best possible guess, measured) lie on the lines (window_error). Crosses: the network that "
     "you saw above lies on the line for w = 4. Each line is zero for t < w, and tends to $2^{-w}$.",
 )
+
+all_windows = torch.cartesian_prod(*[torch.tensor([0, 1])] * 8).reshape(256, 4, 2)
+trained_says = network_4(windows(all_windows.float(), 4))[:, -1] > 0
+differ = int((trained_says != (guess_from_window(all_windows, 4)[:, -1] > 0)).sum())
 print(f"window_error(4, 100) = {window_error(4, 100):.6f} = 1/{1 / window_error(4, 100):.0f}")
+print(f"window of 4: {differ} of {len(all_windows)} windows differ from the best guess")
 
 # %% [markdown]
-# That answers two of the three questions. One in sixteen is $2^{-4}$, what your formula tends to for $w = 4$. The
-# network already makes the best guess that its window allows, so neither size nor training can help. Each further pair
-# in the window halves the error, and no window makes it zero:
-#
-# $$ \lim_{t \to \infty} \text{error}(w, t) = 2^{-w} . $$
+# That answers two of the three questions. One in sixteen is $2^{-4}$, what your formula tends to for $w = 4$. The network
+# already makes the best guess on all windows, so neither size nor training can help. Far from bit 0 each
+# further pair in the window halves the error, and no window makes it zero.
 #
 # ## A state
 #
-# What would help? The derivation says it: of everything below position $t$, only *one bit* matters for the rest
-# of the sum, the carry. A model that hands this one bit from each position to the next needs no window at all.
+# What would help? Of everything below position $t$, only *one bit* matters for the rest of the sum: the carry. A model that
+# hands this one bit from each position to the next needs no window.
 #
 # So we give the network a **state** $h_t$, and let the same function $f$ produce it at every position:
 #
@@ -292,17 +308,17 @@ print(f"window_error(4, 100) = {window_error(4, 100):.6f} = 1/{1 / window_error(
 #              s_0          s_1          s_2
 # ```
 #
-# Two things come with it. The number of weights does not depend on the length of the sequence, because every position
-# uses the same $f$. And $f$ meets every position under the same conditions, so what it learns at position 3 is
-# valid at position 150. We do not tell the network to store the carry. It has to find out what is worth keeping.
+# As in the window network, the same weights serve every position, so the number of weights does not depend on the length.
+# New is the second argument: through $h_{t-1}$ the network can receive something from every earlier position. We do not
+# tell it to store the carry. It has to find out what is worth keeping.
 #
 # The simplest choice of $f$ is a linear map of both arguments and a tanh. It is the network of Elman (1990), and
 # `torch.nn.RNN` computes
 #
 # $$ h_t = \tanh\!\left( W_{ih}\, x_t + b_{ih} + W_{hh}\, h_{t-1} + b_{hh} \right) . $$
 #
-# Two biases are one too many: only their sum matters. PyTorch has two to be compatible with cuDNN, the
-# library of NVIDIA that runs this layer on a GPU. We keep them as well, so that weights can be copied between your code and PyTorch's.
+# Two biases are one too many: only their sum matters. PyTorch has two to be compatible with cuDNN, the library of NVIDIA that
+# runs this layer on a GPU. We keep both, so that weights can be copied between your code and PyTorch's.
 #
 # ### Exercise 2 · rnn_step  ●○○  4 minutes
 #
@@ -365,39 +381,53 @@ check.rnn_step(rnn_step)
 
 # %% [markdown]
 # **See it.** One unit, no input, no bias: $h \leftarrow \tanh(u\,h)$, where $u$ is the weight from the unit to itself. Each
-# panel starts your `rnn_step` from seven states. In which panel can you tell after 30 steps where a line started?
+# panel starts your `rnn_step` from seven states. After 30 steps, what can you still say about where a line started? And
+# after 3000?
+
+
+# %%
+def one_unit(u: float, starts: Float[Tensor, "lines"], steps: int) -> Float[Tensor, "steps+1 lines"]:
+    """The states of a unit with weight u to itself, from several starts."""
+    nothing, path = torch.zeros(len(starts), 1), [starts[:, None]]
+    for _ in range(steps):
+        path.append(rnn_step(nothing, path[-1], torch.zeros(1, 1), torch.full((1, 1), u), *torch.zeros(2, 1)))
+    return torch.cat(path, dim=1).T
+
 
 # %% tags=["demo"]
+starts = torch.tensor([-1.0, -0.6, -0.2, 0.0, 0.2, 0.6, 1.0])
+colors = [plotting.VERMILLION] * 3 + [plotting.GREY] + [plotting.BLUE] * 3
 fig, axes = plotting.figure(1, 3, width=9.5, height=3.1, sharey=True)
 for ax, u in zip(axes, (0.5, 1.0, 1.5), strict=True):
-    h = torch.tensor([[-1.0], [-0.6], [-0.2], [0.0], [0.2], [0.6], [1.0]])
-    path = [h]
-    for _ in range(30):
-        path.append(
-            rnn_step(torch.zeros(7, 1), path[-1], torch.zeros(1, 1), u * torch.ones(1, 1), *torch.zeros(2, 1))
-        )
-    for line, start in zip(torch.cat(path, dim=1), h[:, 0], strict=True):
-        color = plotting.GREY if start == 0 else plotting.BLUE if start > 0 else plotting.VERMILLION
+    path = one_unit(u, starts, 3000)
+    for line, color in zip(path[:31].T, colors, strict=True):
         ax.plot(line, color=color)
     ax.set(title=f"u = {u}", xlabel="step")
+    for step in (30, 3000):
+        print(f"u = {u}, step {step:4}: from 0.2 to {path[step, 4]:.3f}, from 1.0 to {path[step, 6]:.3f}")
 axes[0].set(ylabel="state h", ylim=(-1.05, 1.05))
 plotting.caption(
     fig,
-    "Blue lines start above zero, orange-red ones below. With u = 0.5 all lines meet within a few steps, "
-    "with u = 1 slowly, with u = 1.5 never: the last unit keeps one bit, the sign of its start.",
+    "Blue lines start above zero, orange-red ones below. Grey starts at exactly 0 and stays there. See whether the blue "
+    "lines meet the orange-red ones.",
 )
 
 # %% [markdown]
-# A unit whose weight to itself is larger than 1 keeps one bit for as long as you like. One bit is what addition needs.
-# The next exercise builds the whole adder from such units, without any training.
+# With $u = 0.5$ nothing: all states are zero to the digits shown. With $u = 1$ you can still say after 30 steps on which side
+# of zero a line started, and a little more. After 3000 only the side is left, in a state of size 0.022, and a disturbance of
+# that size removes it. With $u = 1.5$ the blue lines never meet the orange-red ones: the side is as easy to read after 3000
+# steps as after 30, and it is all that is left.
+#
+# A unit whose weight to itself is larger than 1 keeps one bit for as long as you like. One bit is what addition needs. The
+# next exercise builds the whole adder from such units, without any training.
 #
 # ## An adder, by hand
 #
-# Let $n_t = a_t + b_t + c_t$ be the number of ones that meet at position $t$. It is 0, 1, 2 or 3, and it decides
-# everything. Take three units that count: unit $k$ is **on** ($h_k \approx +1$) when $n_t \ge k$ and **off**
+# Let $m_t = a_t + b_t + c_t$ be the number of ones that meet at position $t$. It is 0, 1, 2 or 3, and it decides
+# everything. Take three units that count: unit $k$ is **on** ($h_k \approx +1$) when $m_t \ge k$ and **off**
 # ($h_k \approx -1$) otherwise.
 #
-# | $n_t$ | $h_1$ | $h_2$ | $h_3$ | sum bit $s_t$ | carry $c_{t+1}$ |
+# | $m_t$ | $h_1$ | $h_2$ | $h_3$ | sum bit $s_t$ | carry $c_{t+1}$ |
 # |---|---|---|---|---|---|
 # | 0 | − | − | − | 0 | 0 |
 # | 1 | + | − | − | 1 | 0 |
@@ -411,11 +441,11 @@ plotting.caption(
 # $$ s = \frac{h_1 + 1}{2} - \frac{h_2 + 1}{2} + \frac{h_3 + 1}{2} . $$
 #
 # **A tanh as a switch.** For a large gain $g$, $\tanh(g z)$ is close to $+1$ for $z > 0$ and to $-1$ for $z < 0$. Unit $k$
-# must switch between $n = k - 1$ and $n = k$, so put the threshold halfway:
+# must switch between $m = k - 1$ and $m = k$, so put the threshold halfway:
 #
 # $$ h_k \leftarrow \tanh\!\big( g\,( a + b + c - (k - \tfrac12) ) \big) , \qquad c = \frac{h_2 + 1}{2} . $$
 #
-# ### Exercise 3 · adder_weights  ●●●  8 minutes
+# ### Exercise 3 · adder_weights  ●●●  12 minutes
 #
 # Turn this into the weights of an Elman network with 2 inputs and 3 units. Take paper: insert $c$, sort the terms, and
 # read off what multiplies $a$ and $b$ (that is `W_ih`), what multiplies each state (`W_hh`), and what is left
@@ -428,7 +458,8 @@ def adder_weights(gain: float) -> dict[str, Tensor]:
     """Weights of a recurrent network with three units that adds binary numbers, least significant bit first.
 
     Arguments:
-        gain: how steep the switches are; it multiplies W_ih, W_hh and the biases. From 8 on, all sums must be right.
+        gain: how steep the switches are; it multiplies W_ih, W_hh and the sum of the two biases. For every gain of
+            at least 8, all sums must be right.
 
     Returns:
         float32 tensors: "W_ih" [3, 2], "W_hh" [3, 3], "b_ih" [3], "b_hh" [3] for the step, "h0" [3] for the state before
@@ -436,8 +467,9 @@ def adder_weights(gain: float) -> dict[str, Tensor]:
         h @ w_out + b_out > 0.5. Other weights than the ones derived above pass the check too, if they add correctly.
 
     Example:
-        With gain 8, the pair a = b = 1 takes h0 to about (1, 1, -1): two ones have met. The readout is then
-        about 0.0007, so the sum bit is 0, and the carry is in unit 2.
+        Gain 8, the first pair is a = b = 1. There is no carry yet, so two ones meet, and the arguments of the tanh are
+        8 * (2 - 0.5), 8 * (2 - 1.5) and 8 * (2 - 2.5), that is 12, 4 and -4. The new state is about (1, 1, -1): unit 2
+        holds the carry. The readout gives about 0.0007, so the sum bit is 0.
     """
     ### BEGIN SOLUTION
     W_hh = torch.zeros(3, 3)
@@ -522,7 +554,9 @@ plotting.heatmap(
     bar_label="state",
 )
 plotting.caption(
-    fig, "Blue: unit on. Follow the row of $h_2$: it is the carry that the next position receives."
+    fig,
+    "Blue: unit on. Follow the row of $h_2$: it is the carry that the next position receives. Each blue square of $h_2$ counts "
+    "as a 1 one position further right.",
 )
 
 x, s, _ = data.additions(5000, 200, torch.Generator().manual_seed(99))
@@ -535,22 +569,22 @@ print(f"wrong bits in (2^199 - 1) + 1, whose carry travels through 199 positions
 
 # %% [markdown]
 # Twenty-five numbers and a starting state add numbers of any length. So the network *can* represent the solution. Whether
-# training finds one is another question, which we answer below.
+# training finds one, we ask below.
 #
 # ## A batch of sequences of different lengths
 #
-# To train, we need many sequences at once, and sequences have different lengths. A tensor has not: shorter sequences are
-# filled up with **padding**. The padding is not data, and must change nothing:
+# To train, we need many sequences at once, and sequences have different lengths: the batch is **ragged**. A tensor is not, so
+# shorter sequences are filled up with **padding**. The padding is not data, and must change nothing:
 #
 # - after its last element a sequence's state is **frozen**, so that the final state is the state at its own end;
 # - its outputs past the end are **zero**, so that nobody takes them for results.
 #
-# ### Exercise 4 · rnn_forward  ●●○  7 minutes
+# ### Exercise 4 · rnn_forward  ●●○  8 minutes
 #
 # Unroll a cell over time. The cell comes in as a function `step(x_t, h) -> h` with its weights filled in, so the same code
-# will run the gated cells of notebook 03. Time steps cannot be computed at once, because each one needs the state before
-# it; sequences can. So call `step` exactly once per time step, with the whole batch, never once per sequence: one matrix
-# product with many rows is far cheaper than many products with one row.
+# will run the gated cells of notebook 03. Time steps cannot be computed at once, because each needs the state before it;
+# sequences can. So call `step` exactly once per time step, with the whole batch or with those of its rows that are still
+# running, never once per sequence: one matrix product with many rows is far cheaper than many products with one row.
 
 
 # %% rnn_forward tags=["exercise"]
@@ -563,13 +597,14 @@ def rnn_forward(
     """Run a recurrent cell over a padded batch.
 
     Arguments:
-        step: step(x_t, h) -> h, for x_t [batch, input] and h [batch, hidden]. Called once per time step.
-        x: inputs; x[b, lengths[b]:] is padding and may hold anything.
+        step: step(x_t, h) -> h, for x_t [batch, input] and h [batch, hidden]. Called once per time step, with the whole
+            batch or those of its rows that are still running.
+        x: inputs; x[b, lengths[b]:] is padding and may hold anything, also NaN.
         h0: the states before the first step.
         lengths: how long each sequence is, from 1 to time. The longest may be shorter than time.
 
     Returns:
-        out: the state after every step, zero past the end of each sequence.
+        out: the state after every step, zero past the end of each sequence; in the dtype of h0.
         h_last: the state of each sequence after its own last element.
 
     Example:
@@ -642,9 +677,9 @@ print("largest output past the end of a sequence:", out[~data.length_mask(length
 # %% [markdown]
 # ### Exercise 5 · last_valid  ●○○  3 minutes
 #
-# Often only the outputs are at hand (`torch.nn.RNN` stacked in layers, a library that returns nothing else), and a
-# classifier needs the state at the end of each sequence. `out[:, -1]` is the last *column* of the batch, which for
-# most sequences is padding. Write the selection that takes each sequence's own last output.
+# Often you have only the outputs, or a final state that ran on through the padding (`torch.nn.RNN` on a padded batch that was
+# not packed), and a classifier needs the state at the end of each sequence. `out[:, -1]` is the last *column* of the batch,
+# which for most sequences is padding. Write the selection that takes each sequence's own last output.
 
 
 # %% last_valid tags=["exercise"]
@@ -717,7 +752,7 @@ print(
 
 # %% [markdown]
 # A classifier that reads `out[:, -1]` sees a vector of zeros for nearly every line, and no error is raised: it trains, badly.
-# This is the most common mistake with padded sequences.
+# This is an easy mistake to make.
 #
 # ### Exercise 6 · n_params  ●○○  2 minutes
 #
@@ -790,59 +825,49 @@ for name, kind, gates in (("RNN", nn.RNN, 1), ("GRU", nn.GRU, 3), ("LSTM", nn.LS
 #
 # $$ h_2 \leftarrow \tanh\!\Big( g \big( 1 + \tfrac{h_2 + 1}{2} - \tfrac32 \big) \Big) = \tanh\!\big( \tfrac g2\, h_2 \big) . $$
 #
-# This is the unit of exercise 2 with $u = g/2$. Its states at rest are the solutions of $h = \tanh(u h)$:
+# This is the unit of exercise 2 with $u = g/2$. Its states at rest (fixed points) are the solutions of $h = \tanh(u h)$:
 #
 # - **$g < 2$.** Then $u < 1$. As $|\tanh z| \le |z|$, every step makes the state smaller by at least the factor $u$, so after
-#   $n$ steps at most $(g/2)^n$ is left. The only state at rest is 0. The carry **fades**.
+#   $j$ steps at most $(g/2)^j$ is left. The only state at rest is 0. The carry **fades**.
+# - **$g = 2$.** The slope at zero is exactly 1, and $\tanh h \approx h - h^3/3$. The carry still fades, but slowly: after $j$
+#   steps about $\sqrt{3/(2j)}$ is left. You saw it in the middle panel of exercise 2.
 # - **$g > 2$.** At zero the curve $\tanh(u h)$ is steeper than the diagonal, and far away it is below it, so it crosses it twice
-#   more, at $\pm h^*$. There its slope $u\,(1 - h^{*2})$ is smaller than 1, so whatever pushes the state away, rounding
-#   for example, is made smaller at the next step. The carry is not kept like a number on paper. It is **renewed** at every step.
+#   more, at $\pm h^*$. The derivative of $\tanh(u h)$ is $u\,(1 - \tanh^2(u h))$, and at $h^*$ the tanh equals $h^*$. For $h > 0$
+#   the curve bends downwards and starts above the diagonal, so it crosses it with a smaller slope: $u\,(1 - h^{*2}) < 1$.
+#   Whatever pushes the state away, rounding for example, is made smaller at the next step. The carry is not kept like a
+#   number on paper. It is **renewed** at every step.
 #
-# So a vanilla RNN stores a bit in the choice between two states at rest. It has them only if the way from a unit back to
-# itself amplifies.
+# So this unit stores a bit in the choice between two states at rest, and has them only if the way back to itself amplifies.
 #
-# Here your adder computes $(2^n - 1) + 1$: a carry is made at bit 0, travels through $n - 1$ pairs and comes out at bit $n$, where
-# the pair is $(0, 0)$ and the answer is 1. **Question:** for $n = 5$, what is the smallest gain on the slider at which all bits
-# are right? And for $n = 20$, for $n = 80$? Where does this gain go as $n$ grows?
+# Here your adder computes $(2^L - 1) + 1$: a carry is made at bit 0, travels through $L - 1$ pairs and comes out at bit $L$,
+# where the pair is $(0, 0)$ and the answer is 1. **Question:** for $L = 5$, what is the smallest gain on the slider at which all
+# bits are right? And for $L = 20$, for $L = 80$? Where does this gain go as $L$ grows?
 
 
 # %%
-def carry_chain(gain: float, n: int) -> tuple[Float[Tensor, "time hidden"], Int[Tensor, "time"]]:
-    """States of the adder while it computes (2^n - 1) + 1, and 1 at each bit that it gets wrong."""
-    x = data.pairs(2**n - 1, 1, n + 4)
+def carry_chain(gain: float, length: int) -> tuple[Float[Tensor, "time hidden"], Int[Tensor, "time"]]:
+    """States of the adder while it computes (2^length - 1) + 1, and 1 at each bit that it gets wrong."""
+    x = data.pairs(2**length - 1, 1, length + 4)
     states, said = run_adder(x, adder_weights(gain))
     return states[0], (said[0] != data.add_bits(x.int())[0][0]).int()
 
 
-def draw_memory(gain: float, n: int) -> Figure:
+def draw_memory(gain: float, length: int) -> Figure:
     """Left: the map of the carry unit, and the path that it takes. Right: all units over time."""
-    states, wrong = carry_chain(gain, n)
+    states, wrong = carry_chain(gain, length)
     fig, (left, right) = plotting.figure(1, 2, width=10.5, height=4, width_ratios=[1, 1.5])
     h = torch.linspace(-1, 1, 201)
-    left.plot(h, h, color=plotting.GREY, linewidth=1)
-    left.plot(h, torch.tanh(gain / 2 * h), color=plotting.BLUE)
-    carry = states[:n, 1]
-    left.plot(
-        carry.repeat_interleave(2)[:-1], carry.repeat_interleave(2)[1:], color=plotting.ORANGE, linewidth=1.2
-    )
-    left.plot(carry[:1], carry[:1], "o", color=plotting.ORANGE)
+    plotting.step_map(left, h, torch.tanh(gain / 2 * h), path=states[:length, 1])
     left.set(
         xlabel="carry unit $h_2$ before the step", ylabel="and after it", title=f"tanh({gain / 2:.3g} h)"
     )
-    left.set(xticks=[-1, 0, 1], yticks=[-1, 0, 1])
-    for k, color in enumerate((plotting.SKY, plotting.ORANGE, plotting.GREEN)):
-        right.plot(states[:, k], color=color, label=f"$h_{k + 1}$", linewidth=2.5 if k == 1 else 1.3)
-    where = wrong.nonzero()[:, 0]
-    right.plot(where, torch.full(where.shape, -1.2), "|", color=plotting.VERMILLION, markersize=9)
-    verdict = f"wrong bits: {len(where)}, marked below" if len(where) else "all bits right"
-    right.set(
-        xlabel="bit position t", ylabel="state", ylim=(-1.3, 1.1), title=f"$(2^{{{n}}} - 1) + 1$: {verdict}"
-    )
-    right.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    plotting.unit_states(right, states, ["$h_1$", "$h_2$", "$h_3$"], bold=1, marks=wrong)
+    right.set(title=f"$(2^{{{length}}} - 1) + 1$, wrong bits: {int(wrong.sum())}")
     plotting.caption(
         fig,
         "Left: blue is one step of the carry unit, grey the diagonal; they cross at the states at rest. Orange is the path "
-        "that the carry takes, from the dot. Right: the orange line is the carry; see whether it lasts to bit n.",
+        "that the carry takes, from the dot. Right: the orange line is the carry; see whether it lasts to bit L. A tick at the "
+        "bottom marks a wrong bit.",
     )
     return fig
 
@@ -851,7 +876,7 @@ def draw_memory(gain: float, n: int) -> Figure:
 memory = widgets.explore(
     draw_memory,
     gain=widgets.slider("gain g", 1.7, 0.5, 8.0, 0.05),
-    n=widgets.slider("chain n", 20, 2, 120, 1),
+    length=widgets.slider("chain L", 20, 2, 120, 1),
 )
 memory
 
@@ -859,49 +884,54 @@ memory
 # <details>
 # <summary>Answer</summary>
 #
-# On the slider: 1.50 for $n = 5$, 1.85 for $n = 20$, 2.00 for $n = 80$. Below 2 the carry fades, and a longer chain needs a gain
-# closer to 2, so that enough is left at the end to be read. From 2.05 on no chain is too long: the gain that you need
-# rises to the threshold $g = 2$ of the derivation, and stops there, because beyond it nothing fades any more. The next cell
-# measures it.
+# On the slider: 1.50 for $L = 5$, 1.85 for $L = 20$, 2.00 for $L = 80$. Below 2 the carry fades, and a longer chain needs a gain
+# closer to 2, so that enough is left at the end to be read. At 2.00 it fades so slowly that the slider shows no failure, and
+# yet it fades: the next cell goes to longer chains, and $L = 1280$ needs 2.05. For longer chains the gain that you need
+# stops just above 2: there a state at rest exists that is large enough to be read.
 #
 # </details>
 
 # %% tags=["demo"]
-for n in (5, 20, 80, 320):
-    gains = [0.5 + 0.05 * k for k in range(60)]
-    smallest = next(g for g in gains if not carry_chain(g, n)[1].any())
-    print(f"chain of {n:3} bits: right from gain {smallest:.2f} on")
+ticks = 10  # of the slider, 0.05 each; a longer chain never needs a smaller gain
+for length in (5, 20, 80, 320, 1280):
+    while carry_chain(0.05 * ticks, length)[1].any():
+        ticks += 1
+    print(f"L = {length:4}: right from gain {0.05 * ticks:.2f} on")
 
-x, s, _ = data.additions(5000, 200, torch.Generator().manual_seed(99))
-for gain in (1.8, 8.0):
-    wrong = int((run_adder(x, adder_weights(gain))[1] != s).sum())
-    long_chain = int(carry_chain(gain, 200)[1].sum())
-    print(
-        f"gain {gain}: wrong bits in 5000 random sums of 200 bits: {wrong}; in (2^200 - 1) + 1: {long_chain}"
-    )
+# %% tags=["demo"]
+x, s, c = data.additions(5000, 200, torch.Generator().manual_seed(99))
+run, longest = torch.zeros(5000), 0
+for t in range(200):
+    run = torch.where((x[:, t].sum(1) == 1) & (c[:, t] == 1), run + 1, 0)
+    longest = max(longest, int(run.max()))
+wrong = int((run_adder(x, adder_weights(1.9))[1] != s).sum())
+first = next(length for length in range(2, 200) if carry_chain(1.9, length)[1].any())
+print(f"gain 1.9: wrong bits in 5000 random sums of 200 bits: {wrong}")
+print(f"propagating pairs in the longest chain of these sums: {longest}")
+print(f"propagating pairs in the shortest chain (2^L - 1) + 1 that fails: {first - 1}")
 
 # %% [markdown]
-# The last two lines hold a warning. At gain 1.8 the carry fades, and yet 5000 random sums show nothing: their chains
-# of propagating pairs are short. A random test does not test memory. From here on we measure long chains as well.
+# The last three lines hold a warning. At gain 1.9 the carry fades: a chain of 39 propagating pairs is too long. And yet 5000
+# random sums show no mistake, because the longest chain among them passes 18 such pairs. A random test does not test memory.
+# From here on we measure long chains as well.
 #
-# ## Prove the claim
+# ## Test the claim
 #
 # Now nothing is set by hand. A recurrent network with 16 units starts from random weights, as PyTorch would set them, and is
-# trained through *your* `rnn_step` and `rnn_forward`, with the loop and the data that trained the window network: 1000 steps, sums
-# of 1 to 8 bits. Three seeds. Beside it stand windows of 2, 4 and 8 pairs, with about as many numbers.
+# trained through *your* `rnn_step` and `rnn_forward`, with the loop and the data that trained the window network: 1000 steps,
+# sums of 1 to 8 bits. Three seeds. Beside it stand windows of 2, 4 and 8 pairs, with about as many numbers.
 
 
 # %%
 def new_rnn(hidden: int, seed: int) -> dict[str, Tensor]:
     """Random weights of a recurrent network with a linear readout, uniform in +-1/sqrt(hidden) as in PyTorch."""
     gen = torch.Generator().manual_seed(seed)
-    square, vector = (hidden, hidden), (hidden,)
     shapes = {
         "W_ih": (hidden, 2),
-        "W_hh": square,
-        "b_ih": vector,
-        "b_hh": vector,
-        "w_out": vector,
+        "W_hh": (hidden, hidden),
+        "b_ih": (hidden,),
+        "b_hh": (hidden,),
+        "w_out": (hidden,),
         "b_out": (),
     }
     bound = hidden**-0.5
@@ -943,37 +973,41 @@ for name, (logits, parameters, w) in models.items():
     print(f"{name:15}{size:7}    {bits:10.4%}    {floor:>12}    {sums:10.2%}    {in_chains:4} of 400")
 
 # %% tags=["demo"]
-floors = {w: [window_error(w, t) for t in range(w, 200)] for w in (2, 4, 8)}
-fig, ax = plotting.figure(width=9, height=4.2)
-for (name, (_, _, w)), color in zip(
-    models.items(), [plotting.BLUE] * 3 + list(plotting.PALETTE[1:4]), strict=True
-):
+fig, (near, far) = plotting.figure(1, 2, width=10.5, height=4.2, width_ratios=[1, 1.6], sharey=True)
+near.axvspan(-0.7, 7.5, color=plotting.PALE, zorder=0)
+plotting.label(near, -0.3, 0.7, "trained on these bits", plotting.BLACK)
+colors = [plotting.BLUE] * 3 + list(plotting.PALETTE[1:4])
+for (name, (_, _, w)), color in zip(models.items(), colors, strict=True):
     per_bit = wrong[name].mean(0)
-    averaged = per_bit[8:].reshape(-1, 8).mean(1)
-    ax.plot(range(8), per_bit[:8], ".", color=color, markersize=4)
-    ax.plot(torch.arange(12, 200, 8), averaged, "o-", color=color, linewidth=0.8, markersize=3)
+    averages = per_bit[16:].reshape(-1, 8).mean(1)
     if w:
-        ax.plot(range(w, 200), floors[w], color=plotting.BLACK, linewidth=1.2)
-    ax.annotate(name if w else "RNN, three seeds", (203, averaged[-1]), color=color, va="center")
-ax.axvspan(-1, 7.5, color=plotting.PALE, zorder=0)
-ax.annotate("trained on these bits", (7, 0.6), (22, 0.6), va="center", arrowprops={"arrowstyle": "->"})
-ax.set_yscale("symlog", linthresh=1e-3, linscale=0.6)
-ax.set_yticks([0, 0.001, 0.01, 0.1, 1], ["0", "0.001", "0.01", "0.1", "1"])
-ax.set(xlabel="bit position t", ylabel="wrong answers (fraction)", xlim=(-1, 240), ylim=(-2e-4, 1.2))
-ax.set_xticks([0, 50, 100, 150, 200])
+        line = [window_error(w, t) for t in range(200)]
+        near.plot(range(17), line[:17], color=plotting.BLACK, linewidth=1, zorder=1)
+        far.plot(range(17, 200), line[17:], color=plotting.BLACK, linewidth=1, zorder=1)
+        plotting.label(far, 203, float(averages[-1]), name, color)
+    near.plot(range(17), per_bit[:17], "o", color=color)
+    far.plot(torch.arange(19.5, 200, 8), averages, "o", color=color)
+plotting.label(far, 203, 0, "RNN, three seeds", plotting.BLUE)
+plotting.fractions(near)
+near.set(
+    xlabel="bit position t", ylabel="wrong answers (fraction)", xlim=(-0.7, 16.5), xticks=range(0, 17, 4)
+)
+far.set(xlabel="bit position t", xlim=(12, 203), xticks=[50, 100, 150, 200])
 plotting.caption(
     fig,
-    "Black lines: your window_error. Dots: measured (from bit 8 on, averages over 8 positions). The windows lie on or above "
-    "their lines. The recurrent networks lie at zero, 25 times further out than they were trained.",
+    "Black lines: your window_error. Dots: measured, on the right averages over 8 bits. Windows lie on or above their lines, up to noise. The "
+    "recurrent networks lie at zero, up to 25 times further out than they were trained. Below 0.001 the axis is linear.",
 )
 
 # %% [markdown]
-# The three recurrent networks make no mistake in a million bits each. Every window stays on or above your line, up to the noise of
-# the measurement. The window of 8 sees every bit that it is trained on; it makes the fewest mistakes, and still most of its long
-# sums contain one.
+# The three recurrent networks make no mistake in a million bits each. Every window stays on or above your line, up to the
+# noise of the measurement. The window of 8 is above its line, even at bits 6 and 7, where its line is zero. There are $2^{16}$
+# different windows, and this small network has not learned them all in 1000 steps. More training could bring it down to its
+# line, not below it. It makes the fewest mistakes of the three windows, and still most of its long sums contain one.
 #
-# The last column holds the long chains: $(2^{199} - 1) + 1$ and $(2^{199} - 1) + 0$. From position $w$ on, both look the same to a
-# window, and the right bits differ. Whatever it says, it is wrong in one of the two: at 198, 196 and 192 positions at least.
+# The last column holds the long chains: $(2^{199} - 1) + 1$ and $(2^{199} - 1) + 0$. From position $w$ on, both look the same
+# to a window, and the right bits differ. Whatever it says, it is wrong in one of the two: at 198, 196 and 192 positions at
+# least.
 #
 # Try two numbers of your own. The network has been trained on no number above 255.
 
@@ -988,7 +1022,8 @@ print(f"  {a}\n+ {b}\n= {data.from_bits(bits)}   according to the network\n  {a 
 #
 # `torch.nn.RNN` handles ragged batches with `pack_padded_sequence`, which lays the sequences out without padding. Give it
 # your trained weights and a ragged batch, and compare. If the two differ only by the order in which sums are rounded, the
-# difference is a few times $2^{-24}$ in float32, the largest relative error of one rounding, and shrinks by $2^{29}$ in float64.
+# difference is a few times $2^{-24}$ in float32, the largest relative error of one rounding, and shrinks by $2^{29}$ in
+# float64.
 
 
 # %%
@@ -1028,10 +1063,10 @@ for dtype, rounding in ((torch.float32, 2.0**-24), (torch.float64, 2.0**-53)):
 # %% [markdown]
 # ### What did it learn to keep?
 #
-# Nobody told the network about carries. Look for the carry in its state: fit one direction of the 16-dimensional state to it,
-# on sums of 8 bits, and project the states of 200-bit sums on that direction. Then repeat the experiment of
-# exercise 2: two copies of the network, one has just made a carry, the other has not. Both then read the same propagating
-# pairs. How far apart do their states stay? The network before training is the control.
+# Nobody told the network about carries. Look for the carry in its 16-dimensional state: fit one direction to it, on sums of
+# 8 bits, and project the states of 200-bit sums on that direction. Then run two copies of each network. One has just made a
+# carry, the other has not, and both read the same propagating pairs. How far apart do their states stay? The networks before
+# training are the control.
 
 
 # %%
@@ -1039,8 +1074,9 @@ for dtype, rounding in ((torch.float32, 2.0**-24), (torch.float64, 2.0**-53)):
 def all_states(
     weights: dict[str, Tensor], x: Float[Tensor, "batch time 2"]
 ) -> Float[Tensor, "batch time hidden"]:
-    """States on a batch without padding."""
-    return rnn_forward(bind(weights), x, torch.zeros(len(x), 16), torch.full((len(x),), x.shape[1]))[0]
+    """States on a batch without padding, from h0 where the weights have one, otherwise from zero."""
+    h0 = weights.get("h0", torch.zeros(len(weights["w_out"]))).expand(len(x), -1)
+    return rnn_forward(bind(weights), x, h0, torch.full((len(x),), x.shape[1]))[0]
 
 
 def fit_carry(weights: dict[str, Tensor]) -> Float[Tensor, "hidden+1"]:
@@ -1050,82 +1086,132 @@ def fit_carry(weights: dict[str, Tensor]) -> Float[Tensor, "hidden+1"]:
     return torch.linalg.lstsq(F.pad(h, (0, 1), value=1.0), 2 * c[:, 1:].reshape(-1, 1) - 1).solution[:, 0]
 
 
+split = torch.zeros(2, 200, 2)
+split[:, 1:, 0] = 1  # propagate from bit 1 on
+split[0, 0] = 1  # bit 0: one copy makes a carry, the other does not
+
 # %% tags=["demo"]
 x, _, c = data.additions(500, 201, torch.Generator().manual_seed(2))
 h = all_states(trained[0], x[:, :200]).reshape(-1, 16)
 carry = c[:, 1:].reshape(-1) > 0.5
 projected = F.pad(h, (0, 1), value=1.0) @ fit_carry(trained[0])
-print(
-    f"carry read off that direction: right for {((projected > 0) == carry).float().mean():.2%} of {len(h):,} states"
-)
+found = ((projected > 0) == carry).float().mean()
+print(f"carry read off that direction: right for {found:.2%} of {len(h):,} states")
 
-split = torch.zeros(2, 200, 2)
-split[:, 1:, 0] = 1  # propagate from bit 1 on
-split[0, 0] = 1  # bit 0: one copy makes a carry, the other does not
+distances, sigma = {}, {}
+for when, networks in (("before training", [new_rnn(16, seed) for seed in range(3)]), ("trained", trained)):
+    states = [all_states(weights, split) for weights in networks]
+    distances[when] = torch.stack([(with_carry - without).norm(dim=1) for with_carry, without in states])
+    sigma[when] = [torch.linalg.matrix_norm(weights["W_hh"], 2).item() for weights in networks]
+    print(f"largest singular value of W_hh, {when}: " + ", ".join(f"{value:.2f}" for value in sigma[when]))
+
+# %% tags=["demo"]
 fig, (left, right) = plotting.figure(1, 2, width=10, height=3.5)
-bins = torch.linspace(-2, 2, 81).numpy()
-left.hist(projected[~carry], bins, color=plotting.VERMILLION, alpha=0.75, label="no carry")
-left.hist(projected[carry], bins, color=plotting.BLUE, alpha=0.75, label="carry")
-left.set(xlabel="state, projected on the direction", ylabel="states (count)")
-left.legend(loc="upper center")
-for name, weights, color in (
-    ("trained", trained[0], plotting.BLUE),
-    ("before training", new_rnn(16, 0), plotting.GREY),
-):
-    with_carry, without = all_states(weights, split)
-    right.semilogy((with_carry - without).norm(dim=1).clamp(min=1e-8), label=name, color=color)
-    factor = torch.linalg.matrix_norm(weights["W_hh"], 2)
-    print(f"largest singular value of W_hh, {name}: {factor:.2f}")
-right.set(xlabel="step", ylabel="distance of the two states", ylim=(1e-8, 20))
-right.legend(loc="center right")
+groups = {"no carry": projected[~carry], "carry": projected[carry]}
+plotting.two_histograms(
+    left,
+    groups,
+    torch.linspace(-2, 2, 81),
+    xlabel="state, projected on the direction",
+    ylabel="states (count)",
+)
+for (when, lines), color in zip(distances.items(), (plotting.GREY, plotting.BLUE), strict=True):
+    right.semilogy(lines.T.clamp(min=1e-8), color=color, linewidth=1.2)
+    plotting.label(right, 90, 6 * float(lines[:, 90:].max()), when, color)
+right.set(xlabel="step", ylabel="distance of the two states", ylim=(1e-8, 100))
 plotting.caption(
     fig,
-    "Left: the carry splits the states of 200-bit sums into two groups that do not overlap. Right: two states "
-    "that differ in the carry stay apart for as long as the trained network runs; before training they merge, up to "
-    "rounding.",
+    "Left: the carry splits the states of 200-bit sums into two groups that do not overlap. Right, three seeds: two states "
+    "that differ in the carry stay apart for all 200 steps when trained. Before training they merge; about 1e-7 is rounding.",
 )
 
 # %% [markdown]
-# Training found what you built by hand: two groups of states, one for each value of the carry, that do not mix and that
-# renew themselves. This is why 8 bits were enough: a state that returns to one of two groups at every step does so at step 7
-# and at step 2000.
+# Two groups of states, one for each value of the carry, that do not mix. What keeps them apart? For your adder you saw it in
+# one curve. Draw the same curve for the trained networks: take the two states after step 100, $h_+$ with the carry and $h_-$
+# without, and the line through them,
 #
-# It had to cross a threshold for this, as your gain had to. The slope of tanh is never more than 1, so for equal inputs
+# $$ h(\alpha) = m + \alpha\, d , \qquad m = \tfrac12 (h_+ + h_-) , \quad d = \tfrac12 (h_+ - h_-) . $$
+#
+# At $\alpha = 1$ there is a carry, at $\alpha = -1$ there is none. Let every state on the line read one propagating pair, project
+# the result back on the line, and draw the new $\alpha$ against the old one. The first panel does the same with your adder.
+
+
+# %%
+@torch.no_grad()
+def step_along_line(weights: dict[str, Tensor], alpha: Float[Tensor, "points"]) -> Float[Tensor, "points"]:
+    """The new alpha after one propagating pair, for states on the line through the two states after step 100."""
+    with_carry, without = all_states(weights, split)[:, 100]
+    m, d = (with_carry + without) / 2, (with_carry - without) / 2
+    propagate = torch.tensor([1.0, 0.0]).expand(len(alpha), 2)
+    return (bind(weights)(propagate, m + alpha[:, None] * d) - m) @ d / (d @ d)
+
+
+# %% tags=["demo"]
+alpha = torch.linspace(-1.3, 1.3, 2601)
+networks = {"your adder, g = 3": adder_weights(3.0)} | {f"RNN, seed {k}": trained[k] for k in range(3)}
+fig, axes = plotting.figure(1, 4, width=11, height=3.4, sharey=True)
+print("                      middle crossing    slope there    slopes at -1 and +1")
+for ax, (name, weights) in zip(axes, networks.items(), strict=True):
+    new = step_along_line(weights, alpha)
+    slope = torch.gradient(new, spacing=0.001)[0]
+    middle = 400 + int((new - alpha)[400:2200].abs().argmin())  # alpha[300] is -1, alpha[2300] is +1
+    print(f"{name:17}{alpha[middle]:20.2f}{slope[middle]:15.2f}{slope[300]:15.2f}{slope[2300]:8.2f}")
+    plotting.step_map(ax, alpha, new)
+    ax.plot(alpha[[300, middle, 2300]], new[[300, middle, 2300]], "o", color=plotting.BLACK)
+    ax.set(title=name, xlabel="$\\alpha$ before the step")
+axes[0].set(ylabel="and after it")
+plotting.caption(
+    fig,
+    "One step (blue) along the line through the two carry states. The trained networks do what your adder does: three crossings "
+    "with the diagonal (dots), less steep than it at the outer ones, steeper at the middle one. Nobody put this curve there.",
+)
+
+# %% [markdown]
+# Training found what you built by hand. At both ends the slope is below 1, so a disturbance along the line shrinks; at the
+# crossing between, it is above 1, so the state is pushed to one of the two ends. This is why 8 bits were enough: a state that
+# is renewed at every step is renewed at step 7 and at step 2000. (It is a cut through 16 dimensions: between the ends a step
+# also leads off the line, which the picture does not show.) Before training there is no such line: the two states have
+# merged.
+#
+# Can you tell from $W_{hh}$ alone whether a network forgets? In one direction. The slope of tanh is never more than 1, so for
+# equal inputs
 #
 # $$ \lVert h_t - h'_t \rVert \le \sigma \, \lVert h_{t-1} - h'_{t-1} \rVert , $$
 #
-# where $\sigma$ is the largest singular value of $W_{hh}$. For one unit $\sigma$ is the size of its weight to itself. With $\sigma < 1$, two
-# states that read the same inputs come together whatever the other weights are, and the network forgets. The untrained
-# network starts just below 1. The trained one is far above.
+# with $\sigma$ the largest singular value of $W_{hh}$. If $\sigma < 1$, two states that read the same inputs come together: the
+# network forgets for certain. The converse is false. Our three networks start at 0.98, 1.07 and 1.00, and all three forget
+# before training, because they shrink more than this bound says: tanh is mostly flatter than 1, and $\sigma$ belongs to one
+# direction only. After training $\sigma$ is between 4 and 5. This permits memory, but does not prove it.
 #
 # ## What you built
 #
 # 1. A recurrent layer that equals `torch.nn.RNN` on ragged batches, and an adder of 25 numbers that needs no training.
-# 2. A proof that a window of $w$ pairs is wrong with probability $2^{-w}$ at least, far from the start, and a network that is not
-#    bound by it because it has a state.
-# 3. A condition for memory: a tanh unit has two states at rest only if its weight to itself is larger than 1; a whole layer
-#    forgets for certain if the largest singular value of $W_{hh}$ is below 1.
+# 2. A proof that every model that sees only $w$ pairs is wrong with probability at least
+#    $2^{-w} \left( 1 - 2^{-(t-w+1)} \right)$ at position $t \ge w$, which tends to $2^{-w}$; and a network that is not bound by
+#    it, because it has a state.
+# 3. A condition for memory: a tanh unit has two states at rest beside zero only if its weight to itself is larger than 1; a
+#    whole layer forgets for certain if the largest singular value of $W_{hh}$ is below 1.
 #
 # **Limits.** The state has a fixed size, so what it can keep is limited: with finite precision an RNN is a machine with finitely
-# many states. Addition needs two. Multiplication does not fit: in $2^n \cdot 2^n$ both ones
-# come at bit $n$, and the machine must wait exactly $n$ more steps before it says 1. It would have to be in a different state for each
-# $n$. And our memory lasted because training
-# was kind: chains of 8 were enough to find it. When a signal must travel over 100 steps before it matters for the *first* time, the gradient has
-# to travel as far, and it fades by the same rule $(g/2)^n$ as the carry. That is notebook 02.
+# many states. Addition needs two. Multiplication does not fit: in $2^j \cdot 2^j$ both ones come at bit $j$, and the machine must
+# wait exactly $j$ more steps before it says 1. It would have to be in a different state for each $j$. And our memory lasted
+# because training was kind: chains of 8 were enough to find it. When a signal must travel over 100 steps before it matters
+# for the *first* time, the gradient has to travel as far, and it fades by the same rule $(g/2)^j$ as the carry. That is
+# notebook 02.
 #
-# **Cost.** $H I + H^2 + 2H$ numbers at any length. About $T\,(H I + H^2)$ multiplications per sequence, and $T$ steps that must wait
-# for each other: a GPU can work on many sequences at once, not on many time steps of one. Memory for training grows with $T$,
-# because backpropagation needs every state.
+# **Cost.** $H I + H^2 + 2H$ numbers at any length. About $T\,(H I + H^2)$ multiplications per sequence, and $T$ steps that must
+# wait for each other: a GPU can work on many sequences at once, not on many time steps of one. Memory for training grows with
+# $T$, because backpropagation needs every state.
 #
 # ## Sources
 #
 # - J. L. Elman, *Finding Structure in Time*, Cognitive Science 14 (1990), pages 179–211: the network, and what its state learns to
 #   represent.
-# - D. E. Rumelhart, G. E. Hinton, R. J. Williams, *Learning internal representations by error propagation*, in Parallel Distributed
-#   Processing, volume 1 (1986), pages 318–362: among its examples, a network without a state that learns to add two numbers of two bits.
-#   In short: *Learning representations by back-propagating errors*, Nature 323 (1986), pages 533–536.
-# - G. W. Cottrell, F.-S. Tsung, *Learning Simple Arithmetic Procedures*, doi 10.4324/9781315799650-8: recurrent networks that learn to add
-#   numbers of several digits.
+# - D. E. Rumelhart, G. E. Hinton, R. J. Williams, *Learning internal representations by error propagation*, in Parallel
+#   Distributed Processing, volume 1, chapter 8 (1986): among its examples, a network without a state that learns to add two
+#   numbers of two bits. In short: *Learning representations by back-propagating errors*, Nature 323 (1986), pages 533–536.
+# - G. W. Cottrell, F.-S. Tsung, *Learning Simple Arithmetic Procedures*, doi 10.4324/9781315799650-8: two kinds of simple
+#   recurrent networks, Elman's among them, learn to add two numbers of several digits.
 # - H. T. Siegelmann, E. D. Sontag, *On the Computational Power of Neural Nets*, Journal of Computer and System Sciences 50 (1995),
 #   pages 132–150: with rational weights and exact arithmetic, recurrent networks simulate every Turing machine. The limit named above is
 #   one of precision.

@@ -43,6 +43,7 @@ PATIENCE = 60_000
 
 WINDOW: ViewportSize = {"width": 1280, "height": 800}
 TAB = "#jp-main-dock-panel .lm-TabBar-tab"
+TOASTS = ".Toastify__toast, .jp-toastContainer [role=alert]"
 SHOWN = ".jp-NotebookPanel:not(.lm-mod-hidden)"
 FULL_SIZE = """async image => {
     await image.decode();
@@ -74,11 +75,11 @@ class Notebook:
     def wait(self, index: int) -> None:
         """Until the cell has run."""
         prompt = self.cell(index).locator(".jp-InputPrompt")
-        expect(prompt).to_have_text(re.compile(r"\[\d+\]:"), timeout=PATIENCE)
+        expect(prompt).to_have_text(re.compile(r"\[\d+\]:"))
 
     def click(self, index: int) -> None:
         """Select a cell with the mouse, in command mode."""
-        self.cell(index).locator(".jp-InputPrompt").click(timeout=PATIENCE)
+        self.cell(index).locator(".jp-InputPrompt").click()
         expect(self.cell(index)).to_have_class(re.compile(r"jp-mod-active"))
 
     def walk(self, index: int) -> None:
@@ -90,7 +91,7 @@ class Notebook:
 
     def active(self) -> int:
         cell = self.panel.locator(".jp-Cell.jp-mod-active")
-        return int(cell.get_attribute("data-windowed-list-index", timeout=PATIENCE) or 0)
+        return int(cell.get_attribute("data-windowed-list-index") or 0)
 
     def write(self, code: str) -> None:
         """Replace the text of the selected cell."""
@@ -113,13 +114,13 @@ class Notebook:
 
     def report(self, index: int) -> dict[str, Any]:
         """What a check cell shows."""
-        expect(self.output(index).first).to_be_visible(timeout=PATIENCE)
+        expect(self.output(index).first).to_be_visible()
         texts = [" ".join(text.split()) for text in self.output(index).all_inner_texts()]
         return {"outputs": texts}
 
     def save(self) -> None:
         self.page.keyboard.press("Control+s")
-        expect(self.page.locator(f"{TAB}.lm-mod-current.jp-mod-dirty")).to_have_count(0, timeout=PATIENCE)
+        expect(self.page.locator(f"{TAB}.lm-mod-current.jp-mod-dirty")).to_have_count(0)
 
 
 class Learner:
@@ -134,9 +135,9 @@ class Learner:
         self.screenshots = screenshots
         self.notebook = Notebook(page, course / "lessons" / f"{LESSON}.ipynb")
 
-    def shoot(self, name: str, *, full: bool = False) -> None:
+    def shoot(self, name: str) -> None:
         self.screenshots.mkdir(parents=True, exist_ok=True)
-        self.page.screenshot(path=self.screenshots / f"{name}.png", full_page=full)
+        self.page.screenshot(path=self.screenshots / f"{name}.png")
 
     def shoot_cell(self, name: str, index: int, theme: str) -> None:
         """The page with a cell's output in it, and that output alone, as far as it is tall."""
@@ -149,13 +150,13 @@ class Learner:
 
     def in_front(self, name: str) -> None:
         """Wait until a notebook's tab is the current one and its kernel waits for work."""
-        expect(self.tab(name)).to_have_class(re.compile("lm-mod-current"), timeout=PATIENCE)
+        expect(self.tab(name)).to_have_class(re.compile("lm-mod-current"))
         panel = self.page.locator(SHOWN)
-        expect(panel).to_have_count(1, timeout=PATIENCE)
-        expect(panel.locator(".jp-KernelName")).to_contain_text("Python 3", timeout=PATIENCE)
+        expect(panel).to_have_count(1)
+        expect(panel.locator(".jp-KernelName")).to_contain_text("Python 3")
         status = panel.locator(".jp-Notebook-ExecutionIndicator")
-        expect(status).to_have_attribute("data-status", "idle", timeout=PATIENCE)
-        expect(self.page.locator("#jp-main-statusbar")).to_contain_text("| Idle", timeout=PATIENCE)
+        expect(status).to_have_attribute("data-status", "idle")
+        expect(self.page.locator("#jp-main-statusbar")).to_contain_text("| Idle")
 
     def theme(self, name: str) -> None:
         """Choose a theme in the menu Settings."""
@@ -164,7 +165,7 @@ class Learner:
             item = self.page.locator(".lm-Menu-item", has=self.page.get_by_text(label, exact=True))
             item.click()
         light = str("Light" in name).lower()
-        expect(self.page.locator("body")).to_have_attribute("data-jp-theme-light", light, timeout=PATIENCE)
+        expect(self.page.locator("body")).to_have_attribute("data-jp-theme-light", light)
 
     def follow(self, link: Locator) -> dict[str, Any]:
         """Click a link and say what came of it: the tab in front, the pages, the panel's first heading."""
@@ -174,7 +175,7 @@ class Learner:
         heading = self.page.locator(SHOWN).get_by_role("heading", level=1)
         return {
             "new windows": len(self.page.context.pages) - before,
-            "heading": heading.first.inner_text(timeout=PATIENCE).rstrip("¶"),
+            "heading": heading.first.inner_text().rstrip("¶"),
             "address": self.page.url.split("?")[0].split("/lab", 1)[1],
         }
 
@@ -185,7 +186,7 @@ def the_map(learner: Learner) -> dict[str, Any]:
     learner.in_front("start.ipynb")
     panel = page.locator(SHOWN)
     rows = panel.locator(".jp-MarkdownOutput table tbody tr")
-    expect(rows.first).to_be_visible(timeout=PATIENCE)
+    expect(rows.first).to_be_visible()
     learner.shoot("map")
     page.set_viewport_size({"width": 1280, "height": 2600})  # the whole map
     learner.shoot("map-whole")
@@ -196,7 +197,7 @@ def the_map(learner: Learner) -> dict[str, Any]:
         "progress": panel.locator(".jp-OutputArea-output").all_inner_texts(),
         "kernel": panel.locator(".jp-KernelName").inner_text(),
         "dialogs": page.locator(".jp-Dialog").all_inner_texts(),
-        "notifications": page.locator(".Toastify__toast, .jp-toastContainer [role=alert]").all_inner_texts(),
+        "notifications": page.locator(TOASTS).all_inner_texts(),
     }
 
 
@@ -213,7 +214,7 @@ def link_in_the_progress_table(learner: Learner) -> dict[str, Any]:
     if seen["asked"]:
         learner.shoot("closing")
         question.get_by_role("button", name="Discard").click()
-    expect(lesson).to_have_count(0, timeout=PATIENCE)
+    expect(lesson).to_have_count(0)
     learner.in_front("start.ipynb")
     return seen
 
@@ -295,7 +296,7 @@ def the_right_answer(learner: Learner) -> dict[str, Any]:
     for index in range(exercise, check):
         notebook.run(index)
     learner.page.keyboard.press("Shift+Enter")
-    expect(notebook.cell(check).locator(".jp-InputPrompt")).not_to_have_text(before, timeout=PATIENCE)
+    expect(notebook.cell(check).locator(".jp-InputPrompt")).not_to_have_text(before)
     notebook.wait(check)
     seen = notebook.report(check)
     learner.shoot_cell("passing", check, "light")
@@ -344,9 +345,9 @@ def play(learner: Learner) -> dict[str, Any]:
     notebook.run(figure)
     output = notebook.cell(figure)
     image = output.locator("img.widget-image, .jupyter-widgets img")
-    expect(image).to_be_visible(timeout=PATIENCE)
+    expect(image).to_be_visible()
     sliders = output.get_by_role("slider")
-    expect(sliders.first).to_be_visible(timeout=PATIENCE)
+    expect(sliders.first).to_be_visible()
     learner.shoot_cell("widget", figure, "light")
     moves = []
     for slider in sliders.all():
@@ -354,7 +355,7 @@ def play(learner: Learner) -> dict[str, Any]:
         value = slider.get_attribute("aria-valuetext")
         slider.focus()
         learner.page.keyboard.press("ArrowRight")
-        expect(image).not_to_have_attribute("src", before, timeout=PATIENCE)
+        expect(image).not_to_have_attribute("src", before)
         moves.append([value, slider.get_attribute("aria-valuetext")])
     learner.theme("JupyterLab Dark")
     learner.shoot_cell("widget", figure, "dark")
@@ -469,8 +470,9 @@ def attend(browser: Browser, server: Server, seen: dict[str, Any], arguments: li
     course, mistake, right, _, screenshots = (Path(argument) for argument in arguments)
     page = browser.new_page(viewport=WINDOW)
     page.set_default_timeout(PATIENCE)
+    expect.set_options(timeout=PATIENCE)
     watch(page, seen)
-    page.goto(server.wait(), timeout=PATIENCE)
+    page.goto(server.wait())
     learner = Learner(page, course, mistake.read_text(), right.read_text(), screenshots)
     for step in STEPS:
         begun = time.monotonic()
@@ -478,15 +480,16 @@ def attend(browser: Browser, server: Server, seen: dict[str, Any], arguments: li
             seen["steps"][step.__name__] = step(learner)
         except Exception:
             seen["stopped"] = f"{step.__name__}\n{traceback.format_exc()}"
-            seen["page"] = page.locator("body").inner_text()[:3000]
+            seen["page"] = page.locator("body").inner_text()[:1500]
             learner.shoot("stopped")
             return
         finally:
             seen["seconds"][step.__name__] = round(time.monotonic() - begun, 1)
+    seen["toasts"] = page.locator(TOASTS).all_inner_texts()
 
 
 def main(arguments: list[str]) -> None:
-    names = ("outside", "pop-ups", "downloads", "page errors", "console")
+    names = ("outside", "pop-ups", "downloads", "page errors", "console", "toasts")
     seen: dict[str, Any] = {name: [] for name in names} | {"steps": {}, "seconds": {}, "stopped": None}
     seen["network"] = no_network()
     with serving(Path(arguments[0])) as server, sync_playwright() as playwright:

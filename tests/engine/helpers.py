@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import json
 import linecache
 import sys
@@ -15,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from autograde import course
+from autograde import course, readme
 from autograde.compare import compare
 from autograde.exercise import Case, Exercise, Mistake, Requirement, Sample, samples
 from autograde.expect import expect
@@ -138,14 +137,6 @@ def from_cell(source: str, name: str, filename: str = "/tmp/ipykernel_4711/1234.
     return space[name]
 
 
-def rnn_answers() -> types.ModuleType:
-    """``tests/exercises/rnn.py``."""
-    spec = importlib.util.spec_from_file_location("rnn_answers", ROOT / "tests" / "exercises" / "rnn.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 # --- made-up courses --------------------------------------------------------------------------------------------------
 
 TOPIC = "toytopic"
@@ -171,6 +162,7 @@ prerequisites = ["toytopic"]
 minutes = 20
 planned = true
 """
+README = f"# A toy\n\n{readme.BEGIN}\n{readme.END}\nThe rest.\n"
 SOURCE = '''\
 # %% [markdown]
 # # Toys
@@ -214,7 +206,8 @@ def double(x: Float[Tensor, "batch hidden"]) -> Float[Tensor, "batch hidden"]:
 def toy_topic(monkeypatch, *made: Exercise, name: str = TOPIC) -> types.ModuleType:
     """Puts ``autograde.exercises.<name>`` in place for one test."""
     module = types.ModuleType(f"autograde.exercises.{name}")
-    for item in made or (exercise(double, matrix),):
+    module.EXERCISES = made or (exercise(double, matrix),)
+    for item in module.EXERCISES:
         setattr(module, item.name, item)
     monkeypatch.setitem(sys.modules, module.__name__, module)
     course.exercises.cache_clear()
@@ -225,6 +218,7 @@ def toy_course(folder: Path, source: str = SOURCE, toml: str = TOML, name: str =
     """A course folder with one lesson."""
     (folder / "solutions" / TOPIC).mkdir(parents=True, exist_ok=True)
     (folder / "course.toml").write_text(toml)
+    (folder / "README.md").write_text(README)
     (folder / "solutions" / TOPIC / f"{name}.py").write_text(source)
     return folder
 

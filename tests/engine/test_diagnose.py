@@ -4,15 +4,23 @@ import itertools
 
 import pytest
 import torch
-from engine.helpers import (
-    ATTENTION_MISTAKES, attend, attention, exercise, matrix, result, scaled, scaled_by_d, softmax_over_queries,
-    without_scale,
-)  # fmt: skip
 
 from autograde.course import exercises
 from autograde.exercise import Mistake
 from autograde.grade import recognised
 from autograde.observe import LocalObserver
+from engine.helpers import (
+    ATTENTION_MISTAKES,
+    attend,
+    attention,
+    exercise,
+    matrix,
+    result,
+    scaled,
+    scaled_by_d,
+    softmax_over_queries,
+    without_scale,
+)  # fmt: skip
 
 RNN = exercises("rnn")
 ATTENTION = attention()

@@ -84,14 +84,14 @@ def adder_weights_other_order(gain):
     }  # fmt: skip
 
 
-def rnn_forward_with_mask(step, x, h0, lengths):
+def rnn_forward_with_masked_fill(step, x, h0, lengths):
     B, T, _ = x.shape
-    mask = (torch.arange(T).unsqueeze(0) < lengths.unsqueeze(1)).to(x.dtype)
+    ended = torch.arange(T, device=x.device).unsqueeze(0) >= lengths.unsqueeze(1)
     h, outs = h0, []
     for t in range(T):
-        m = mask[:, t : t + 1]
-        h = m * step(x[:, t, :], h) + (1 - m) * h
-        outs.append(m * h)
+        m = ended[:, t : t + 1]
+        h = step(x[:, t, :], h).masked_fill(m, 0) + h.masked_fill(~m, 0)
+        outs.append(h.masked_fill(m, 0))
     return torch.stack(outs, dim=1), h
 
 
@@ -168,7 +168,7 @@ RIGHT = {
     ],
     "adder_weights": [adder_weights_shared_rows, adder_weights_other_order],
     "rnn_forward": [
-        rnn_forward_with_mask,
+        rnn_forward_with_masked_fill,
         rnn_forward_preallocated,
         rnn_forward_active_rows,
         rnn_forward_gather_last,

@@ -79,6 +79,15 @@ def test_window_error_tends_to_a_power_of_two() -> None:
         assert window_error(w, w - 1) == 0
 
 
+def test_window_error_is_the_line_in_the_text() -> None:
+    for w, t in product(range(1, 12), range(40)):
+        line = 2.0**-w * (1 - 2.0 ** -(t - w + 1)) if t >= w else 0.0
+        assert window_error(w, t) == pytest.approx(line, abs=1e-15)
+        assert 0 <= window_error(w, t) < 2.0**-w
+        if t > 30:
+            assert window_error(w, t) == pytest.approx(2 * window_error(w + 1, t), rel=1e-5)
+
+
 def test_probability_of_a_carry_follows_its_recursion() -> None:
     _, _, carries = all_sums(6)
     p = 0.0
@@ -181,6 +190,14 @@ def test_padding_does_not_matter(filling: float) -> None:
     assert (rnn_forward(step, filled, h0, lengths)[0][~inside] == 0).all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_outputs_have_the_dtype_of_the_first_state(dtype: torch.dtype) -> None:
+    x, h0 = torch.randn(2, 3, 2, dtype=dtype), torch.zeros(2, 4, dtype=dtype)
+    weights = [tensor.to(dtype) for tensor in random_weights(2, 4)]
+    out, h_last = rnn_forward(cell(weights), x, h0, torch.tensor([3, 1]))
+    assert out.dtype == h_last.dtype == dtype
+
+
 def test_step_is_called_once_per_time_step() -> None:
     calls = []
 
@@ -205,6 +222,29 @@ def test_n_params_counts_what_torch_has(layer: type[nn.RNNBase], inputs: int, hi
 
 
 # The adder
+
+
+def test_units_count_the_ones_that_meet() -> None:
+    for ones in range(4):
+        h1, h2, h3 = (1 if ones >= k else -1 for k in (1, 2, 3))
+        assert (h1 + 1) / 2 - (h2 + 1) / 2 + (h3 + 1) / 2 == ones % 2
+        assert (h2 + 1) / 2 == ones // 2
+
+
+@pytest.mark.parametrize("gain", [0.7, 8.0])
+def test_adder_is_the_equation_with_the_thresholds(gain: float) -> None:
+    weights = adder_weights(gain)
+    h = torch.rand(4, 3) * 2 - 1
+    pairs = torch.tensor([[0.0, 0.0], [0, 1], [1, 0], [1, 1]])
+    k = torch.tensor([1.0, 2.0, 3.0])
+    count = pairs.sum(1) + (h[:, 1] + 1) / 2
+    step = cell([weights[name] for name in ("W_ih", "W_hh", "b_ih", "b_hh")])
+    torch.testing.assert_close(step(pairs, h), torch.tanh(gain * (count[:, None] - (k - 0.5))))
+
+
+def test_adder_follows_the_arguments_of_its_example() -> None:
+    states, _ = add(torch.ones(1, 1, 2), adder_weights(8.0))
+    torch.testing.assert_close(states[0, 0], torch.tanh(torch.tensor([12.0, 4.0, -4.0])))
 
 
 @pytest.mark.parametrize("gain", [8.0, 20.0, 300.0])
@@ -258,13 +298,65 @@ def test_memory_starts_at_gain_two() -> None:
         assert gain / 2 * (1 - rest**2) < 1
 
 
-def test_gain_needed_for_a_chain_rises_to_two() -> None:
-    def smallest(n: int) -> float:
-        gains = [0.5 + 0.05 * k for k in range(60)]
-        x, s = chain(n)
-        return next(g for g in gains if torch.equal(add(x, adder_weights(g))[1], s.int()))
+def test_at_gain_two_the_carry_fades_slowly() -> None:
+    carry = add(chain(3000)[0], adder_weights(2.0))[0][0, :3000, 1]
+    for j in (300, 1000, 2999):
+        assert carry[j].item() == pytest.approx((3 / (2 * j)) ** 0.5, rel=0.01)
 
-    assert [round(smallest(n), 2) for n in (5, 20, 80, 320)] == [1.5, 1.85, 2.0, 2.0]
+
+@pytest.mark.parametrize("u", [1.025, 1.5, 4.0])
+def test_the_map_is_flatter_than_the_diagonal_at_the_outer_crossings(u: float) -> None:
+    h = torch.tensor(1.0, dtype=torch.float64)
+    for _ in range(5000):
+        h = torch.tanh(u * h)
+    rest = h.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(torch.tanh(u * rest), rest)
+    assert slope.item() == pytest.approx(u * (1 - h.item() ** 2)) != 1
+    assert slope < 1 < u
+
+
+def chain_fails(gain: float, bits: int) -> bool:
+    x, s = chain(bits)
+    return not torch.equal(add(x, adder_weights(gain))[1], s.int())
+
+
+def test_gain_needed_for_a_chain_stops_just_above_two() -> None:
+    needed = {5: 1.5, 20: 1.85, 80: 2.0, 320: 2.0, 1280: 2.05}
+    for bits, smallest in needed.items():
+        gains = [0.5 + 0.05 * k for k in range(33)]
+        assert next(round(gain, 2) for gain in gains if not chain_fails(gain, bits)) == smallest
+        assert not any(chain_fails(gain, bits) for gain in gains if gain > smallest - 0.01)
+    assert not chain_fails(2.05, 5000)
+
+
+def test_random_sums_do_not_show_that_the_carry_fades() -> None:
+    x, s, c = data.additions(5000, 200, torch.Generator().manual_seed(99))
+    assert torch.equal(add(x, adder_weights(1.9))[1], s.int())
+    carried = ((x.sum(-1) == 1) & (c == 1)).unfold(1, 18, 1).all(-1)
+    assert carried.any()
+    assert not (carried[:, 1:] & carried[:, :-1]).any(), "no chain of 19 propagating pairs"
+    assert [chain_fails(1.9, bits) for bits in (2, 18, 39, 40, 60)] == [False, False, False, True, True]
+
+
+def test_step_along_the_line_of_the_adder_is_the_map_of_its_carry_unit() -> None:
+    """The recipe for the trained networks, on a network whose map is known."""
+    gain, alpha = 3.0, torch.linspace(-1.3, 1.3, 27)
+    weights = adder_weights(gain)
+    split = torch.zeros(2, 101, 2)
+    split[:, 1:, 0] = 1
+    split[0, 0] = 1
+    with_carry, without = add(split, weights)[0][:, -1]
+    m, d = (with_carry + without) / 2, (with_carry - without) / 2
+    step = cell([weights[name] for name in ("W_ih", "W_hh", "b_ih", "b_hh")])
+    after = step(torch.tensor([[1.0, 0.0]]).expand(27, 2), m + alpha[:, None] * d)
+    rest = d[1]
+    torch.testing.assert_close(after[:, 1] / rest, torch.tanh(gain / 2 * rest * alpha) / rest)
+    on_line = (after - m) @ d / (d @ d)
+    assert (torch.sign(on_line - alpha) == -torch.sign(alpha * (alpha.abs() - 1)))[
+        [0, 7, 10, 16, 19, 26]
+    ].all()
+    ends = step(torch.tensor([[1.0, 0.0]]).expand(2, 2), torch.stack([with_carry, without]))
+    torch.testing.assert_close(ends, torch.stack([with_carry, without]))
 
 
 def test_states_come_together_at_least_by_the_largest_singular_value() -> None:

@@ -17,7 +17,7 @@ def window_error(w: int, t: int) -> float:
     w - 1 earlier pairs in the window propagate it (probability 2^-(w-1)). The carry is 1 with probability
     p_n = (1 - 2^-n) / 2, the solution of p_{n+1} = 1/4 + p_n / 2, p_0 = 0. As p_n < 1/2, the best guess is 0:
 
-        error(w, t) = 2^-(w-1) p_{t-w+1}   for t >= w,   0 otherwise.
+        error(w, t) = 2^-(w-1) p_{t-w+1} = 2^-w (1 - 2^-(t-w+1))   for t >= w,   0 otherwise.
     """
     hidden = t - w + 1
     if hidden <= 0:
@@ -65,7 +65,8 @@ def rnn_forward(
 ) -> tuple[Float[Tensor, "batch time hidden"], Float[Tensor, "batch hidden"]]:
     """Unroll `step(x_t, h) -> h` over time for a batch of sequences of different lengths (1 to time).
 
-    Past the end of a sequence its state stays as it is and its outputs are zero. One call of `step` per position.
+    Past the end of a sequence its state stays as it is and its outputs are zero, whatever the padding holds, also NaN.
+    `out` has the dtype of h0. One call of `step` per position, with the whole batch.
     """
     h, out = h0, []
     for t in range(x.shape[1]):

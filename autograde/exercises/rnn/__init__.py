@@ -1,0 +1,18 @@
+"""Exercises of the series ``rnn``: one module for each, and their list in the order of the lessons."""
+
+from autograde.exercises.rnn.adder_weights import adder_weights
+from autograde.exercises.rnn.last_valid import last_valid
+from autograde.exercises.rnn.n_params import n_params
+from autograde.exercises.rnn.rnn_forward import rnn_forward
+from autograde.exercises.rnn.rnn_step import rnn_step
+from autograde.exercises.rnn.window_error import window_error
+
+EXERCISES = (
+    # 01_vanilla_rnn
+    window_error,
+    rnn_step,
+    adder_weights,
+    rnn_forward,
+    last_valid,
+    n_params,
+)

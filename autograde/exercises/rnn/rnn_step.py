@@ -1,0 +1,137 @@
+"""The exercise ``rnn_step`` of the lesson rnn/01_vanilla_rnn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from autograde.exercise import Case, Draw, Exercise, Mistake, Requirement
+from autograde.observe import Inputs
+from autograde.probes import gradients
+from utils.reference import rnn as reference
+
+
+def _step(batch: int, inputs: int, hidden: int, scale: float = 1.0) -> Callable[[Draw], Inputs]:
+    def draw(source: Draw) -> Inputs:
+        return {
+            "x": source.normal(batch, inputs, scale=scale),
+            "h": source.uniform(batch, hidden, low=-1, high=1),
+            "W_ih": source.normal(hidden, inputs, scale=inputs**-0.5),
+            "W_hh": source.normal(hidden, hidden, scale=hidden**-0.5),
+            "b_ih": source.normal(hidden, scale=0.5),
+            "b_hh": source.normal(hidden, scale=0.5),
+        }
+
+    return draw
+
+
+def _strided_step(source: Draw) -> Inputs:
+    drawn = dict(_step(5, 4, 7)(source))
+    drawn["x"] = source.normal(4, 10).t()[::2]
+    drawn["h"] = source.uniform(7, 5, low=-1, high=1).t()
+    drawn["W_hh"] = source.normal(7, 7, scale=0.4).t()
+    return drawn
+
+
+def _untransposed(x: Tensor, h: Tensor, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Tensor:
+    return torch.tanh(x @ W_ih.T + b_ih + h @ W_hh + b_hh)
+
+
+def _one_bias(x: Tensor, h: Tensor, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Tensor:
+    return torch.tanh(x @ W_ih.T + b_ih + h @ W_hh.T)
+
+
+def _recurrent_bias_only(
+    x: Tensor, h: Tensor, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor
+) -> Tensor:
+    return torch.tanh(x @ W_ih.T + h @ W_hh.T + b_hh)
+
+
+def _no_bias(x: Tensor, h: Tensor, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Tensor:
+    return torch.tanh(x @ W_ih.T + h @ W_hh.T)
+
+
+def _sigmoid(x: Tensor, h: Tensor, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Tensor:
+    return torch.sigmoid(x @ W_ih.T + b_ih + h @ W_hh.T + b_hh)
+
+
+def _relu(x: Tensor, h: Tensor, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Tensor:
+    return torch.relu(x @ W_ih.T + b_ih + h @ W_hh.T + b_hh)
+
+
+def _linear(x: Tensor, h: Tensor, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Tensor:
+    return x @ W_ih.T + b_ih + h @ W_hh.T + b_hh
+
+
+def _two_tanhs(x: Tensor, h: Tensor, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Tensor:
+    return torch.tanh(x @ W_ih.T + b_ih) + torch.tanh(h @ W_hh.T + b_hh)
+
+
+def _no_memory(x: Tensor, h: Tensor, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Tensor:
+    return torch.tanh(x @ W_ih.T + b_ih + b_hh)
+
+
+def _detached_state(x: Tensor, h: Tensor, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Tensor:
+    return torch.tanh(x @ W_ih.T + b_ih + h.detach() @ W_hh.T + b_hh)
+
+
+rnn_step = Exercise(
+    reference.rnn_step,
+    requirements=(
+        Requirement(
+            "matches the formula",
+            (
+                Case("4 sequences, 3 inputs, 8 hidden units", _step(4, 3, 8)),
+                Case("as many inputs as hidden units as sequences", _step(5, 5, 5)),
+                Case("a batch of one", _step(1, 6, 3)),
+                Case("one input and one hidden unit", _step(3, 1, 1)),
+                Case("more inputs than hidden units", _step(7, 11, 4), shown=False),
+            ),
+            points=2,
+        ),
+        Requirement(
+            "large inputs saturate, nothing overflows",
+            (Case("inputs of size 1000", _step(4, 3, 6, scale=1e3)),),
+        ),
+        Requirement(
+            "gradients",
+            (
+                Case("gradients, 4 sequences", _step(4, 3, 8)),
+                Case("gradients, inputs that are not contiguous", _strided_step),
+                Case("gradients, a batch of one", _step(1, 2, 5), shown=False),
+            ),
+            gradients,
+        ),
+    ),
+    mistakes=(
+        Mistake(
+            "You multiply by W_hh, not by its transpose. A row of h times W_hh.T gives each unit its own row of weights; "
+            "the matrix is square, so nothing crashes.",
+            _untransposed,
+        ),
+        Mistake("You left out b_hh. torch keeps two biases, and both are added.", _one_bias),
+        Mistake("You left out b_ih. torch keeps two biases, and both are added.", _recurrent_bias_only),
+        Mistake("You left out both biases, b_ih and b_hh.", _no_bias),
+        Mistake(
+            "You used the sigmoid. The cell of this notebook uses tanh, whose values lie in (-1, 1).",
+            _sigmoid,
+        ),
+        Mistake("You used ReLU. The cell of this notebook uses tanh, whose values lie in (-1, 1).", _relu),
+        Mistake(
+            "You left out tanh: without it, the state is a linear function of the inputs and may grow.",
+            _linear,
+        ),
+        Mistake(
+            "You take tanh of each term and add. First add the two terms and the biases, then take one tanh.",
+            _two_tanhs,
+        ),
+        Mistake("Your new state does not depend on the old one. Add h W_hh.T before the tanh.", _no_memory),
+        Mistake(
+            "You detached h: the values are right, but no gradient flows back to the step before.",
+            _detached_state,
+        ),
+    ),
+    forbids=("rnn_tanh", "rnn_tanh_cell", "rnn_relu", "rnn_relu_cell"),
+)
