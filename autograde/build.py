@@ -73,7 +73,11 @@ def build(root: Path) -> Built:
         lesson_info(name.removesuffix(".ipynb"), nbformat.reads(text, 4)) for name, text in lessons.items()
     ]
     lessons[MAP] = to_text(map_notebook(course, root, infos))
-    readme = with_topics((root / README).read_text(encoding="utf-8"), course, infos)
+    try:
+        text = (root / README).read_text(encoding="utf-8")
+    except OSError:
+        raise CourseError(f"There is no {README} in {root}.") from None
+    readme = with_topics(text, course, infos)
     return Built(lessons, with_solutions, readme)
 
 

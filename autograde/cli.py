@@ -124,6 +124,7 @@ def _remember(notebook: Path, result: object) -> None:
 
 
 def _print_result(result: object) -> None:
+    from autograde.observe import plain_text
     from autograde.report import as_text
     from autograde.run import NotebookResult
 
@@ -141,9 +142,9 @@ def _print_result(result: object) -> None:
     for exercise in result.exercises.values():
         if not exercise.ok and not exercise.not_written:
             out.print()
-            out.print(as_text(exercise, topic), markup=False)
+            out.print(plain_text(as_text(exercise, topic)), markup=False)
     for note in result.notes:
-        out.print(f"Note: {note}", markup=False)
+        out.print(plain_text(f"Note: {note}"), markup=False)
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,7 +15,7 @@ from autograde.exercise import Bound, Exercise, Sample
 from autograde.expect import Expected, as_double
 from autograde.observe import Observation, Raised
 from autograde.shapes import explain, returned_names
-from autograde.values import Foreign, SeenTensor, Value, dtype_name, kind_name, leaves
+from autograde.values import MAX_BITS, Foreign, SeenTensor, Value, dtype_name, kind_name, leaves
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,12 +66,17 @@ def _forbidden(called: tuple[str, ...]) -> str:
     return f"Your function calls {', '.join(called)}, which is what you are asked to write here yourself."
 
 
+_CALLED_WRONGLY = re.compile(r"\(\) (takes|missing|got)|is not callable")
+
+
 def _raised(raised: Raised, case: str) -> Finding:
     if raised.not_written:
         return Finding("not written", "Not written yet.", case)
     message = f"Your function raised {raised.kind}: {raised.message}".rstrip(": ")
-    if not raised.frames:
-        message += " (this happened while the check used what your function returned)"
+    if not raised.frames and raised.kind == "TypeError" and _CALLED_WRONGLY.search(raised.message):
+        message += " (the check calls it with the arguments that the exercise names)"
+    elif not raised.frames:
+        message += " (no line of yours is involved: it happened when the check called your function, or used its result)"
     return Finding("raised", message, case, raised.frames)
 
 
@@ -95,7 +101,7 @@ def _structure(
 ) -> Finding | None:
     """None, wrong types and wrong nesting, outermost first."""
     label = _label(path, names)
-    if path.rsplit(".", 1)[-1].startswith("gradient of"):
+    if path.rsplit(".", 1)[-1].startswith("gradient of") and (got is None or expected is None):
         return _gradient_missing(expected, got, label, case)
     if got is None and expected is not None:
         what = (
@@ -133,7 +139,7 @@ def _compatible(expected: Value, got: Value) -> bool:
     if isinstance(got, SeenTensor):
         return got.data.dim() == 0 and _compatible(expected, got.data.item())
     if isinstance(expected, float):
-        return isinstance(got, (int, float)) and not isinstance(got, bool)
+        return isinstance(got, float) or (type(got) is int and got.bit_length() <= MAX_BITS)
     return type(expected) is type(got)
 
 
@@ -205,13 +211,14 @@ def _exact(label: str, case: str, wanted: Tensor, got: Tensor) -> Finding | None
 
 def _values(label: str, case: str, wanted: Tensor, got: Tensor, tolerance: Tensor) -> Finding | None:
     kind = "gradient" if label.startswith("gradient of") else "values"
-    unexpected = ~torch.isfinite(got) & ~((got == wanted) | (got.isnan() & wanted.isnan()))
+    same = (got == wanted) | (got.isnan() & wanted.isnan())
+    unexpected = ~torch.isfinite(got) & ~same
     if bool(unexpected.any()):
         where = tuple(int(i) for i in unexpected.nonzero()[0])
         what = "NaN" if math.isnan(got[where].item()) else "infinity"
         message = f"There is {what} in {label}: {int(unexpected.sum())} of {got.numel()} values, the first at {_at(where)}."
         return Finding("not finite", message, case, got=got, expected=wanted)
-    error = torch.where(got == wanted, 0.0, (got - wanted).abs()).nan_to_num(0.0)
+    error = torch.where(same, 0.0, (got - wanted).abs()).nan_to_num(float("inf"))
     excess = error - tolerance
     if got.numel() == 0 or not bool((excess > 0).any()):
         return None
@@ -250,7 +257,9 @@ def _number(
 
 
 def _cost(bound: Bound, path: str, got: Value, sample: Sample) -> Finding | None:
-    amount, most = float(got), bound.most(sample.inputs)
+    value = got.data.item() if isinstance(got, SeenTensor) else got
+    amount = math.inf if type(value) is int and value.bit_length() > MAX_BITS else float(value)
+    most = bound.most(sample.inputs)
     if amount <= most:
         return None
     message = f"Too costly: {amount:,.0f} {bound.unit}, and {most:,.0f} are enough. {bound.why}"

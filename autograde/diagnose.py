@@ -38,13 +38,21 @@ def matches(
     least one of them something other than the reference, which is neither an exception nor NaN alone. Of those that
     fit, one with a ``recognise`` of its own wins; then those that agree in the requirements that were met, too.
     """
-    special = [m for m in exercise.mistakes if m.recognise is not None and m.recognise(observed)]
+    special = [m for m in exercise.mistakes if _recognises(m, observed)]
     if special:
         return special
     plain = [m for m in exercise.mistakes if m.recognise is None]
     fitting = [m for m in plain if _fits(m, exercise, failed, expected, observed)]
     everywhere = [m for m in fitting if _fits(m, exercise, looked_at, expected, observed)]
     return everywhere or fitting
+
+
+def _recognises(mistake: Mistake, observed: Observations) -> bool:
+    """A ``recognise`` that stumbles over an odd result does not recognise it."""
+    try:
+        return mistake.recognise is not None and bool(mistake.recognise(observed))
+    except Exception:
+        return False
 
 
 def _fits(

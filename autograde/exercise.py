@@ -22,11 +22,13 @@ class Draw:
 
     def normal(self, *shape: int, scale: float = 1.0) -> Tensor:
         """float32, independent, mean 0, standard deviation ``scale``."""
-        return scale * torch.randn(shape, generator=self._generator)
+        return scale * torch.randn(shape, generator=self._generator, dtype=torch.float32, device="cpu")
 
     def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
         """float32, independent, uniform in [low, high)."""
-        return low + (high - low) * torch.rand(shape, generator=self._generator)
+        return low + (high - low) * torch.rand(
+            shape, generator=self._generator, dtype=torch.float32, device="cpu"
+        )
 
     def integers(self, *shape: int, low: int, high: int) -> Tensor:
         """int64, independent, uniform in low .. high inclusive."""

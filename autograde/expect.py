@@ -53,7 +53,7 @@ class Expected:
         return self.factor * self.unit[path]
 
 
-_CACHE: dict[tuple[int, int, int, str], tuple[Requirement, Case, Expected]] = {}
+_CACHE: dict[tuple[int, int, int, int, str], tuple[Implementation, Requirement, Case, Expected]] = {}
 _CACHE_SIZE = 4096
 
 
@@ -63,13 +63,13 @@ def expect(reference: Implementation, sample: Sample) -> Expected:
     Raises:
         CaseError: the reference raised, changed its inputs, returned something unusable, or the case is chaotic.
     """
-    key = (id(sample.requirement), id(sample.case), sample.seed, sample.device)
+    key = (id(reference), id(sample.requirement), id(sample.case), sample.seed, sample.device)
     if key not in _CACHE:
         if len(_CACHE) >= _CACHE_SIZE:
             _CACHE.clear()
-        # The requirement and the case are kept beside the value, so that their ids are not used again.
-        _CACHE[key] = (sample.requirement, sample.case, derive(reference, sample))
-    return _CACHE[key][2]
+        # Reference, requirement and case are kept beside the value, so that their ids are not used again.
+        _CACHE[key] = (reference, sample.requirement, sample.case, derive(reference, sample))
+    return _CACHE[key][3]
 
 
 def derive(reference: Implementation, sample: Sample) -> Expected:

@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import struct
-from typing import BinaryIO
+from typing import Protocol
 
 MAX_PART = 600_000_000
 MAX_PARTS = 4
+
+
+class Reader(Protocol):
+    """Where a message is read from."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+class Writer(Protocol):
+    """Where a message is written to."""
+
+    def write(self, data: bytes, /) -> object: ...
+
+    def flush(self) -> object: ...
 
 
 class Broken(Exception):
     """The other side is gone, or does not keep to the format."""
 
 
-def send(stream: BinaryIO, *parts: bytes) -> None:
+def send(stream: Writer, *parts: bytes) -> None:
     """Write one message."""
     stream.write(struct.pack(">B", len(parts)))
     for part in parts:
@@ -22,7 +36,7 @@ def send(stream: BinaryIO, *parts: bytes) -> None:
     stream.flush()
 
 
-def receive(stream: BinaryIO) -> list[bytes]:
+def receive(stream: Reader) -> list[bytes]:
     """Read one message.
 
     Raises:
@@ -40,11 +54,11 @@ def receive(stream: BinaryIO) -> list[bytes]:
     return parts
 
 
-def _exactly(stream: BinaryIO, size: int) -> bytes:
-    data = b""
+def _exactly(stream: Reader, size: int) -> bytes:
+    data = bytearray()
     while len(data) < size:
         more = stream.read(size - len(data))
         if not more:
             raise Broken("the stream ended")
         data += more
-    return data
+    return bytes(data)

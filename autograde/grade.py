@@ -9,7 +9,7 @@ from autograde.compare import Finding, compare
 from autograde.diagnose import diagnose, matches
 from autograde.exercise import Exercise, Mistake, Requirement, Sample, samples
 from autograde.expect import Expected, expect
-from autograde.observe import Observation, Observer, Stopped
+from autograde.observe import Observation, Observer, Stopped, fixed_state
 
 Key = tuple[str, str]
 
@@ -118,6 +118,18 @@ def grade(
     Raises:
         CaseError: a case of ours is unusable. It is never the learner's fault.
     """
+    with fixed_state():  # what a notebook has set changes neither the inputs nor the verdict
+        return _grade(exercise, observer, graded, seed, device, on_progress)
+
+
+def _grade(
+    exercise: Exercise,
+    observer: Observer,
+    graded: bool,
+    seed: int,
+    device: str,
+    on_progress: Callable[[str], None] | None,
+) -> ExerciseResult:
     sitting = Sitting(exercise, observer)
     results: list[RequirementResult] = []
     for requirement in exercise.requirements:
@@ -127,7 +139,11 @@ def grade(
             results.append(_look_at(requirement, sitting, graded, seed, device))
         except Stopped as stop:
             return _stopped(exercise, results, stop, seed if graded else 0)
-        if results[-1].findings and results[-1].findings[0].kind in ("not written", "missing"):
+        if (
+            len(results) == 1
+            and results[0].findings
+            and results[0].findings[0].kind in ("not written", "missing")
+        ):
             return failed(exercise, results[-1].findings[0], seed if graded else 0)
         if requirement.gate and results[-1].findings:
             results += [_behind(requirement, later) for later in exercise.requirements[len(results) :]]

@@ -42,10 +42,9 @@ def edited(path: Path) -> bool:
     """Whether somebody has changed a cell of this notebook since it was built."""
     try:
         notebook = nbformat.read(path, as_version=4)
-    except (OSError, ValueError, nbformat.ValidationError):
+        return bool(digest(notebook) != notebook.metadata[METADATA]["digest"])
+    except Exception:  # no notebook, or none of ours
         return True  # not ours to judge, so not ours to overwrite
-    known = notebook.metadata.get(METADATA, {}).get("digest")
-    return known is not None and digest(notebook) != known
 
 
 def working_copy(text: str) -> str:

@@ -7,6 +7,7 @@ the mode, by working in another thread or in NumPy); the documentation for instr
 from __future__ import annotations
 
 import contextlib
+import gc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -84,6 +85,7 @@ def measure_memory(call: Callable[[], Any], given: list[Tensor]) -> tuple[Any, M
     """
     with AllocationMeter(given) as meter:
         result = call()
+        gc.collect()  # what only a cycle keeps alive (a recursive inner function) is not saved for backward
         saved = meter.alive(besides=[t for t in tree_leaves(result) if isinstance(t, Tensor)])
     return result, Memory(meter.largest, meter.peak, saved)
 

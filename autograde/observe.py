@@ -98,12 +98,12 @@ def observe(
     value, raised = None, None
     with fixed_state(), operators_called(called, watch):
         try:
-            value = probe(implementation, handed_in)
+            value = seen(probe(implementation, handed_in))
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # SystemExit too: an answer that leaves is an answer that failed
             raised = describe_exception(error)
-    return Observation(seen(value), raised, _changed(inputs, handed_in), tuple(sorted(called)))
+    return Observation(value, raised, _changed(inputs, handed_in), tuple(sorted(called)))
 
 
 def copy_inputs(value: Any) -> Any:
@@ -120,6 +120,9 @@ def copy_inputs(value: Any) -> Any:
 def _copy_tensor(tensor: Tensor) -> Tensor:
     if tensor.layout is not torch.strided:
         return tensor.clone()
+    if 0 in tensor.stride() and tensor.numel():
+        small = tensor.detach()[tuple(slice(0, 1) if s == 0 else slice(None) for s in tensor.stride())]
+        return small.clone().expand(tensor.shape).requires_grad_(tensor.requires_grad)
     copy = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=tensor.device)
     return copy.copy_(tensor.detach()).requires_grad_(tensor.requires_grad)
 
@@ -128,13 +131,17 @@ def _changed(before: Any, after: Any, name: str = "") -> tuple[str, ...]:
     if isinstance(before, Tensor):
         return () if _same(before, after) else (name,)
     if isinstance(before, Mapping):
+        if not isinstance(after, Mapping) or set(before) != set(after):
+            return (name,)
         names = ((key, f"{name}[{key!r}]" if name else str(key)) for key in before)
-        return tuple(found for key, label in names for found in _changed(before[key], after.get(key), label))
+        return tuple(found for key, label in names for found in _changed(before[key], after[key], label))
     if isinstance(before, (list, tuple)):
-        if len(before) != len(after):
+        if not isinstance(after, (list, tuple)) or len(before) != len(after):
             return (name,)
         pairs = enumerate(zip(before, after, strict=True))
         return tuple(found for i, (b, a) in pairs for found in _changed(b, a, f"{name}[{i}]"))
+    if type(before) in (bool, int, float, str, type(None)):
+        return () if type(after) is type(before) and (after == before or after != after) else (name,)
     return ()
 
 
@@ -156,7 +163,7 @@ def fixed_state() -> Iterator[None]:
     torch.set_default_dtype(torch.float32)
     try:
         generator.manual_seed(0)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.device("cpu"):
             yield
     finally:
         generator.set_state(state)
@@ -183,12 +190,19 @@ def silenced() -> Iterator[None]:
 def describe_exception(error: BaseException) -> Raised:
     """The exception in words, with only the frames of the person who wrote the implementation."""
     try:
-        message = str(error)[:MAX_MESSAGE]
-    except Exception:
+        message = plain_text(str(error)[:MAX_MESSAGE])
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
         message = ""
-    kind = type(error).__name__
+    kind = plain_text(type(error).__name__)[:200]
     not_written = isinstance(error, NotImplementedError) and not message.strip()
     return Raised(kind, message, own_frames(error.__traceback__), not_written)
+
+
+def plain_text(text: str) -> str:
+    """The text without half characters (lone surrogates), which no file and no terminal takes."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 _OURS = tuple(str(Path(__file__).resolve().parents[1] / name) for name in ("autograde", "utils"))

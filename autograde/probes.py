@@ -65,12 +65,12 @@ def _track(value: Any, name: str, leaves: dict[str, Tensor]) -> Any:
     """``value`` with each floating-point tensor replaced by a non-leaf copy that tracks gradients.
 
     A leaf that requires gradients raises on in-place operations, which would hide an in-place change behind another
-    message; a product with one does not.
+    message; a copy of one does not.
     """
     if isinstance(value, Tensor) and value.dtype.is_floating_point:
         leaf = value.detach().requires_grad_()
         leaves[name] = leaf
-        return leaf * 1
+        return copy_strides(leaf)
     if isinstance(value, Mapping):
         return {
             key: _track(item, f"{name}[{key!r}]" if name else str(key), leaves) for key, item in value.items()
@@ -78,6 +78,13 @@ def _track(value: Any, name: str, leaves: dict[str, Tensor]) -> Any:
     if isinstance(value, (list, tuple)):
         return type(value)(_track(item, f"{name}[{i}]", leaves) for i, item in enumerate(value))
     return value
+
+
+def copy_strides(leaf: Tensor) -> Tensor:
+    """A copy with the same strides through which gradients flow back to ``leaf``."""
+    if 0 in leaf.stride() and leaf.numel():
+        return leaf * 1
+    return torch.empty_strided(leaf.shape, leaf.stride(), dtype=leaf.dtype, device=leaf.device).copy_(leaf)
 
 
 @dataclass(frozen=True)

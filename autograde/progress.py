@@ -59,7 +59,7 @@ def _read(path: Path) -> Record | None:
             bool(data["passed"]),
             str(data["version"]),
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 
 

@@ -145,8 +145,9 @@ def _picture(result: ExerciseResult) -> str:
     finding = next((f for r in result.requirements for f in r.findings if _drawable(f)), None)
     if finding is None or finding.got is None or finding.expected is None:
         return ""
-    got, expected, label = _matrices(finding.got, finding.expected, finding.axes)
-    axes = finding.axes[-2:] if finding.axes is not None else ("row", "column")
+    named = finding.axes if finding.axes is not None and len(finding.axes) == finding.got.dim() else None
+    got, expected, label = _matrices(finding.got, finding.expected, named)
+    axes = named[-2:] if named is not None else ("row", "column")
     png = base64.b64encode(_draw(got, expected, axes)).decode()
     alt = escape(f"got, expected and their difference in the case {finding.case!r}{label}")
     return (
@@ -194,11 +195,14 @@ def _draw(got: Tensor, expected: Tensor, names: tuple[str, ...]) -> bytes:
     figure = Figure(figsize=(7.2, 2.4), dpi=110, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     largest = float(expected.abs().nan_to_num(0.0, posinf=0.0).max()) or 1.0
-    difference = (got - expected).nan_to_num(float("nan"))
+    difference = got - expected
+    difference[~difference.isfinite()] = float("nan")
+    got = got.where(got.isfinite(), float("nan"))
     spread = float(difference.abs().nan_to_num(0.0).max()) or 1.0
     panels = [("got", got, largest), ("expected", expected, largest), ("got - expected", difference, spread)]
     for axes, (title, matrix, limit) in zip(figure.subplots(1, 3), panels, strict=True):
-        image = axes.imshow(matrix.numpy(), cmap=DIVERGING, vmin=-limit, vmax=limit, aspect="auto")
+        finite = matrix.where(matrix.isfinite(), float("nan")).numpy()
+        image = axes.imshow(finite, cmap=DIVERGING, vmin=-limit, vmax=limit, aspect="auto")
         axes.set_title(title, fontsize=9)
         axes.set_xlabel(names[-1], fontsize=8)
         axes.set_ylabel(names[-2], fontsize=8)

@@ -159,9 +159,15 @@ class _Run:
             self.results[name] = failed(exercise, finding, self.seed, stop.verdict)
             return stop.alive
         except CaseError as error:
-            finding = Finding("grader-error", f"The check itself is broken, which is not your fault: {error}")
-            self.results[name] = failed(exercise, finding, self.seed, "grader-error")
+            self.results[name] = _ours(exercise, str(error), self.seed)
+        except Exception as error:  # a mistake of ours must not end a batch, nor be a silent zero
+            self.results[name] = _ours(exercise, f"{type(error).__name__}: {error}", self.seed)
         return observer.alive
+
+
+def _ours(exercise: Exercise, why: str, seed: int) -> ExerciseResult:
+    finding = Finding("grader-error", f"The check itself is broken, which is not your fault: {why}")
+    return failed(exercise, finding, seed, "grader-error")
 
 
 def _missing(name: str, why: str | None) -> Finding:

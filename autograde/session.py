@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 
 import cloudpickle
 
@@ -78,17 +78,14 @@ class Session:
         )
         os.close(theirs_in)
         os.close(theirs_out)
-        self._commands: BinaryIO = os.fdopen(ours_out, "wb")
-        self._replies: BinaryIO = os.fdopen(ours_in, "rb", buffering=0)
+        self._pipe = _Pipe(ours_in, ours_out)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
         self._kill()
-        with contextlib.suppress(OSError):
-            self._commands.close()
-        self._replies.close()
+        self._pipe.close()
 
     def _kill(self) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -101,8 +98,9 @@ class Session:
         Raises:
             Stopped: it ran out of time, or took the process with it.
         """
-        (text,) = self._ask(self._cell_seconds, {"do": "run", "source": source})
+        parts = self._ask(self._cell_seconds, {"do": "run", "source": source})
         try:
+            (text,) = parts
             data = json.loads(text)
             kind, message, frames, not_written = data["raised"] or (None, "", [], False)
             raised = (
@@ -118,8 +116,7 @@ class Session:
 
     def has(self, name: str) -> bool:
         """Whether the notebook has defined ``name``."""
-        (text,) = self._ask(self._look_seconds, {"do": "has", "name": name})
-        return text == b'{"has": true}'
+        return self._ask(self._look_seconds, {"do": "has", "name": name}) == [b'{"has": true}']
 
     def look(self, name: str, probe: Probe, inputs: Inputs, watch: tuple[str, ...] = ()) -> Observation:
         """What a probe observes of a function of the notebook.
@@ -148,7 +145,11 @@ class Session:
         limit = seconds + (START if self._first else 0)
         self._first = False
         try:
-            send(self._commands, json.dumps(command).encode(), *payload)
+            self._pipe.deadline = time.monotonic() + limit + GRACE
+            send(self._pipe, json.dumps(command).encode(), *payload)
+        except TimeoutError:
+            self._kill()
+            raise Stopped("timeout", "The process does not listen any more.", False) from None
         except OSError:
             raise Stopped("crash", self._how_it_ended(), False) from None
         if not self._answered(limit):
@@ -162,7 +163,7 @@ class Session:
 
     def _answered(self, seconds: float) -> bool:
         with selectors.DefaultSelector() as selector:
-            selector.register(self._replies, selectors.EVENT_READ)
+            selector.register(self._pipe.read_end, selectors.EVENT_READ)
             return bool(selector.select(seconds))
 
     def _drain(self) -> bool:
@@ -173,8 +174,12 @@ class Session:
         return True
 
     def _receive(self) -> list[bytes]:
+        self._pipe.deadline = time.monotonic() + 3 * GRACE  # for the rest of an answer that has begun
         try:
-            return receive(self._replies)
+            return receive(self._pipe)
+        except TimeoutError:
+            self._kill()
+            raise Stopped("malformed", "The process stopped in the middle of an answer.", False) from None
         except Broken:
             raise Stopped("crash", self._how_it_ended(), False) from None
 
@@ -187,8 +192,51 @@ class Session:
             self._kill()
             return "The process stopped answering."
         if code < 0:
-            return f"The process was ended by the signal {signal.Signals(-code).name}."
+            return f"The process was ended by the signal {_signal_name(-code)}."
         return f"The process ended by itself, with exit status {code}."
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return str(number)
+
+
+class _Pipe:
+    """Both directions of the connection, neither of which waits beyond ``deadline``.
+
+    The other side may be tampered with: it may send half a message, or stop reading.
+    """
+
+    def __init__(self, read_end: int, write_end: int) -> None:
+        self.read_end, self.write_end = read_end, write_end
+        self.deadline = 0.0
+        os.set_blocking(read_end, False)
+        os.set_blocking(write_end, False)
+
+    def _ready(self, end: int, event: int) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(end, event)
+            if not selector.select(max(0.0, self.deadline - time.monotonic())):
+                raise TimeoutError
+
+    def read(self, size: int) -> bytes:
+        self._ready(self.read_end, selectors.EVENT_READ)
+        return os.read(self.read_end, min(size, 1 << 20))
+
+    def write(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            self._ready(self.write_end, selectors.EVENT_WRITE)
+            view = view[os.write(self.write_end, view[: 1 << 16]) :]
+
+    def flush(self) -> None:
+        pass
+
+    def close(self) -> None:
+        os.close(self.read_end)
+        os.close(self.write_end)
 
 
 @contextlib.contextmanager

@@ -123,6 +123,8 @@ def _in_source(source: Source) -> Iterator[tuple[str, str]]:
         unknown = cell.tags - TAGS
         if unknown:
             yield cell.label, f"unknown tag {sorted(unknown)[0]!r}; there are {', '.join(sorted(TAGS))}."
+        if cell.kind != "code" and cell.tags & {"exercise", "check"}:
+            yield cell.label, "only a code cell can be an exercise or a check."
         if len(cell.tags & TAGS) > 1:
             yield cell.label, "has more than one of the tags exercise, check and demo."
         if cell.kind == "code":
@@ -167,12 +169,29 @@ def _exercise(cell: SourceCell, tree: ast.Module) -> Iterator[str]:
     functions = [node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
     lines = cell.source.splitlines()
     for number, line in enumerate(lines, 1):
-        inside = any(node.body[0].lineno <= number <= _last_line(node, lines) for node in functions)
+        inside = any(node.lineno < number <= _last_line(node, lines) for node in functions)
         if line.strip() in (BEGIN, END) and not inside:
             yield f"line {number}: solution markers belong inside the body of a function."
+    yield from _pairs(lines, functions)
     defined = {node.name for node in tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
     if cell.title.isidentifier() and cell.title not in defined:
         yield f"does not define {cell.title}."
+
+
+def _pairs(lines: list[str], functions: list[ast.FunctionDef | ast.AsyncFunctionDef]) -> Iterator[str]:
+    """BEGIN and END alternate, and each pair lies in one function."""
+    marks = [(n, line.strip()) for n, line in enumerate(lines, 1) if line.strip() in (BEGIN, END)]
+    if [mark for _, mark in marks] != [BEGIN, END] * (len(marks) // 2):
+        yield f"the lines {BEGIN} and {END} do not alternate."
+        return
+    for (begin, _), (end, _) in zip(marks[::2], marks[1::2], strict=True):
+        around = [
+            {node for node in functions if node.lineno < n <= _last_line(node, lines)} for n in (begin, end)
+        ]
+        if around[0] != around[1] or any(
+            begin < node.lineno < end for node in functions if node.col_offset == 0
+        ):
+            yield f"line {begin}: a pair of solution markers reaches beyond its function."
 
 
 def _last_line(node: ast.FunctionDef | ast.AsyncFunctionDef, lines: list[str]) -> int:

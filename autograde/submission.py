@@ -63,9 +63,13 @@ def read_notebook(path: Path) -> NotebookNode:
     Raises:
         CannotGrade: there is no such file, it is too large, or it is no notebook.
     """
-    if not path.exists():
+    try:
+        there, regular = path.exists(), path.is_file()
+    except OSError as error:
+        raise CannotGrade(f"{path.name[:60]} cannot be read: {error.strerror}.") from None
+    if not there:
         raise CannotGrade(f"There is no file {path}.")
-    if not path.is_file():
+    if not regular:
         raise CannotGrade(f"{path} is not a file. Name one notebook, such as work/rnn/01_vanilla_rnn.ipynb.")
     if path.stat().st_size > MAX_BYTES:
         raise CannotGrade(
@@ -98,6 +102,8 @@ def as_notebook(data: Any, name: str) -> NotebookNode:
             cell["metadata"] = (
                 cell.get("metadata") if isinstance(cell.get("metadata"), dict) else NotebookNode()
             )
+            if not isinstance(cell.get("id"), str):
+                cell.pop("id", None)
             cell["cell_type"] = str(cell.get("cell_type", "raw"))
     except Exception:
         raise CannotGrade(f"{name} is no notebook: it has no list of cells.") from None
@@ -122,7 +128,7 @@ def recognise(notebook: NotebookNode, path: Path, root: Path) -> str:
             c.metadata.nbgrader.grade_id for c in read_lesson(root, name).cells if "nbgrader" in c.metadata
         }
         if graded and (
-            len(graded & ids) > len(graded) / 2 or (Path(name).name == path.stem and graded & ids)
+            len(graded & ids) >= len(graded) / 2 or (Path(name).name == path.stem and graded & ids)
         ):
             return name
     lessons = ", ".join(known[:5]) + (", ..." if len(known) > 5 else "")
@@ -161,7 +167,7 @@ class _Plan:
         if name in self.graded:
             if name in self.checked:
                 self.notes.append(f"The check cell {name} stands twice; it counts once.")
-                return
+                self.steps = [s for s in self.steps if not (s.check and s.exercise == self.graded[name])]
             if cell.source.strip() != canonical[name].strip():
                 self.notes.append(f"The check cell {name} was edited; the original counts.")
             self.checked.add(name)
@@ -182,16 +188,29 @@ class _Plan:
         return isinstance(tags, list) and "demo" in tags
 
     def restore(self, order: list[str]) -> None:
-        """Put back the checks that are missing, each behind its exercise's cell, else at the end."""
+        """Put back the checks that are missing, and move those that stand above their exercise's cell behind it."""
         for name in order:
-            if name in self.checked:
-                continue
             exercise = self.graded[name]
+            if name in self.checked and not self._too_early(exercise):
+                continue
+            if name in self.checked:
+                self.steps = [s for s in self.steps if not (s.check and s.exercise == exercise)]
+                self.notes.append(f"The check cell {name} stood above its exercise; it was moved behind it.")
+                self._behind(exercise)
+                continue
             self.notes.append(f"The check cell {name} was missing; it was put back.")
-            places = [i for i, step in enumerate(self.steps) if step.exercise == exercise]
-            place = places[-1] + 1 if places else len(self.steps)
-            cell = self.steps[place - 1].cell if place else 0
-            self.steps.insert(place, Step(cell, exercise=exercise, check=True))
+            self._behind(exercise)
+
+    def _too_early(self, exercise: str) -> bool:
+        places = [i for i, step in enumerate(self.steps) if step.exercise == exercise and not step.check]
+        looked = [i for i, step in enumerate(self.steps) if step.exercise == exercise and step.check]
+        return bool(places and looked) and looked[0] < places[0]
+
+    def _behind(self, exercise: str) -> None:
+        places = [i for i, step in enumerate(self.steps) if step.exercise == exercise]
+        place = places[-1] + 1 if places else len(self.steps)
+        cell = self.steps[place - 1].cell if place else 0
+        self.steps.insert(place, Step(cell, exercise=exercise, check=True))
 
 
 def _other_version(notebook: NotebookNode) -> list[str]:

@@ -19,6 +19,8 @@ Value = Any
 """None, bool, int, float, str, ``SeenTensor``, ``Foreign``, or a tuple, or a dict with text keys, of these."""
 
 MAX_DEPTH = 16
+MAX_BITS = 1000
+"""Whole numbers beyond are no answer to anything, and do not fit into a float."""
 DTYPES = frozenset(
     {
         torch.float64, torch.float32, torch.float16, torch.bfloat16,
@@ -45,6 +47,8 @@ class Foreign:
 def seen(value: object, depth: int = 0) -> Value:
     """``value`` in the form of ``Value``. Exact types only: a subclass can lie about itself."""
     kind = type(value)
+    if kind is int and value.bit_length() > MAX_BITS:  # type: ignore[attr-defined]
+        return Foreign(f"a whole number of more than {MAX_BITS} bits")
     if value is None or kind in (bool, int, float, str):
         return value
     if kind is Tensor or kind is torch.nn.Parameter:
@@ -79,7 +83,9 @@ def _seen_tensor(tensor: Tensor) -> SeenTensor | Foreign:
 
 
 def _seen_dict(value: dict[Any, Any], depth: int) -> Value:
-    if any(type(key) not in (str, int) for key in value):
+    if any(
+        type(key) not in (str, int) or (type(key) is int and key.bit_length() > MAX_BITS) for key in value
+    ):
         return Foreign("a dict with keys that are not texts")
     return {str(key): seen(item, depth + 1) for key, item in value.items()}
 
@@ -121,7 +127,7 @@ def kind_name(value: Value) -> str:
     if value is None:
         return "None"
     if isinstance(value, tuple):
-        return f"a tuple of {len(value)}"
+        return f"a tuple or list of {len(value)}"
     if isinstance(value, dict):
         return f"a dict with the keys {', '.join(value) or '(none)'}"
     article = "an" if isinstance(value, int) and not isinstance(value, bool) else "a"

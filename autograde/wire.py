@@ -82,7 +82,10 @@ def decode(text: bytes, tensors: bytes) -> Observation:
         raise Malformed(f"the tensors cannot be read ({type(error).__name__})") from None
     if not isinstance(data, dict) or set(data) != {"value", "raised", "changed", "called"}:
         raise Malformed("the result has the wrong parts")
-    value = _Unpacker(loaded).unpack(data["value"])
+    unpacker = _Unpacker(loaded)
+    value = unpacker.unpack(data["value"])
+    if not unpacker.all_used():
+        raise Malformed("there are tensors that the result does not mention")
     return Observation(value, _raised(data["raised"]), _texts(data["changed"]), _texts(data["called"]))
 
 
@@ -133,21 +136,36 @@ class _Unpacker:
         if kind == "tuple" and isinstance(content, list):
             return tuple(self.unpack(item, depth + 1) for item in content)
         if kind == "dict" and isinstance(content, list):
-            pairs = (item for item in content if isinstance(item, list) and len(item) == 2)
-            return {_text(key): self.unpack(item, depth + 1) for key, item in pairs}
+            return self._dict(content, depth)
         raise Malformed("a part of the result has the wrong form")
 
+    def _dict(self, content: list[Any], depth: int) -> Value:
+        if not all(isinstance(item, list) and len(item) == 2 for item in content):
+            raise Malformed("a part of the result has the wrong form")
+        found = {_text(key): self.unpack(item, depth + 1) for key, item in content}
+        if len(found) != len(content):
+            raise Malformed("a key of the result stands twice")
+        return found
+
+    def all_used(self) -> bool:
+        """Whether every tensor that came has a place in the value."""
+        return not self._tensors
+
     def _tensor(self, data: dict[str, Any]) -> SeenTensor:
-        tensor = self._tensors.get(_text(data["tensor"]))
+        tensor = self._tensors.pop(_text(data["tensor"]), None)
         if tensor is None or tensor.dtype not in DTYPES:
             raise Malformed("a tensor is missing or of a dtype that is not accepted")
         return SeenTensor(tensor, _text(data["device"])[:20])
 
 
+def _too_long() -> int:
+    raise Malformed("a number is too long")
+
+
 def _number(kind: str, text: str) -> int | float:
     try:
         if kind == "int":
-            return int(text[:1000])
+            return int(text) if len(text) <= 1000 else _too_long()
         return float(text) if text in ("nan", "inf", "-inf") else float.fromhex(text)
     except (ValueError, OverflowError):
         raise Malformed("a number cannot be read") from None

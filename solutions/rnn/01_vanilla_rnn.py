@@ -973,6 +973,7 @@ for name, (logits, parameters, w) in models.items():
     print(f"{name:15}{size:7}    {bits:10.4%}    {floor:>12}    {sums:10.2%}    {in_chains:4} of 400")
 
 # %% tags=["demo"]
+lines = {w: [window_error(w, t) for t in range(200)] for w in (2, 4, 8)}
 fig, (near, far) = plotting.figure(1, 2, width=10.5, height=4.2, width_ratios=[1, 1.6], sharey=True)
 near.axvspan(-0.7, 7.5, color=plotting.PALE, zorder=0)
 plotting.label(near, -0.3, 0.7, "trained on these bits", plotting.BLACK)
@@ -981,9 +982,8 @@ for (name, (_, _, w)), color in zip(models.items(), colors, strict=True):
     per_bit = wrong[name].mean(0)
     averages = per_bit[16:].reshape(-1, 8).mean(1)
     if w:
-        line = [window_error(w, t) for t in range(200)]
-        near.plot(range(17), line[:17], color=plotting.BLACK, linewidth=1, zorder=1)
-        far.plot(range(17, 200), line[17:], color=plotting.BLACK, linewidth=1, zorder=1)
+        near.plot(range(17), lines[w][:17], color=plotting.BLACK, linewidth=1, zorder=1)
+        far.plot(range(17, 200), lines[w][17:], color=plotting.BLACK, linewidth=1, zorder=1)
         plotting.label(far, 203, float(averages[-1]), name, color)
     near.plot(range(17), per_bit[:17], "o", color=color)
     far.plot(torch.arange(19.5, 200, 8), averages, "o", color=color)
@@ -1086,26 +1086,22 @@ def fit_carry(weights: dict[str, Tensor]) -> Float[Tensor, "hidden+1"]:
     return torch.linalg.lstsq(F.pad(h, (0, 1), value=1.0), 2 * c[:, 1:].reshape(-1, 1) - 1).solution[:, 0]
 
 
+def carry_in_state(weights: dict[str, Tensor]) -> tuple[Float[Tensor, "states"], Tensor]:
+    """States of 500 sums of 200 bits, projected on that direction, and whether there is a carry."""
+    x, _, c = data.additions(500, 201, torch.Generator().manual_seed(2))
+    h = all_states(weights, x[:, :200]).reshape(-1, 16)
+    return F.pad(h, (0, 1), value=1.0) @ fit_carry(weights), c[:, 1:].reshape(-1) > 0.5
+
+
 split = torch.zeros(2, 200, 2)
 split[:, 1:, 0] = 1  # propagate from bit 1 on
 split[0, 0] = 1  # bit 0: one copy makes a carry, the other does not
 
 # %% tags=["demo"]
-x, _, c = data.additions(500, 201, torch.Generator().manual_seed(2))
-h = all_states(trained[0], x[:, :200]).reshape(-1, 16)
-carry = c[:, 1:].reshape(-1) > 0.5
-projected = F.pad(h, (0, 1), value=1.0) @ fit_carry(trained[0])
+projected, carry = carry_in_state(trained[0])
 found = ((projected > 0) == carry).float().mean()
-print(f"carry read off that direction: right for {found:.2%} of {len(h):,} states")
+print(f"carry read off that direction: right for {found:.2%} of {len(carry):,} states")
 
-distances, sigma = {}, {}
-for when, networks in (("before training", [new_rnn(16, seed) for seed in range(3)]), ("trained", trained)):
-    states = [all_states(weights, split) for weights in networks]
-    distances[when] = torch.stack([(with_carry - without).norm(dim=1) for with_carry, without in states])
-    sigma[when] = [torch.linalg.matrix_norm(weights["W_hh"], 2).item() for weights in networks]
-    print(f"largest singular value of W_hh, {when}: " + ", ".join(f"{value:.2f}" for value in sigma[when]))
-
-# %% tags=["demo"]
 fig, (left, right) = plotting.figure(1, 2, width=10, height=3.5)
 groups = {"no carry": projected[~carry], "carry": projected[carry]}
 plotting.two_histograms(
@@ -1115,9 +1111,15 @@ plotting.two_histograms(
     xlabel="state, projected on the direction",
     ylabel="states (count)",
 )
-for (when, lines), color in zip(distances.items(), (plotting.GREY, plotting.BLUE), strict=True):
-    right.semilogy(lines.T.clamp(min=1e-8), color=color, linewidth=1.2)
-    plotting.label(right, 90, 6 * float(lines[:, 90:].max()), when, color)
+untrained = [new_rnn(16, seed) for seed in range(3)]
+for when, networks, color, height in (
+    ("before training", untrained, plotting.GREY, 1e-6),
+    ("trained", trained, plotting.BLUE, 30),
+):
+    for weights in networks:
+        with_carry, without = all_states(weights, split)
+        right.semilogy((with_carry - without).norm(dim=1).clamp(min=1e-8), color=color, linewidth=1.2)
+    plotting.label(right, 90, height, when, color)
 right.set(xlabel="step", ylabel="distance of the two states", ylim=(1e-8, 100))
 plotting.caption(
     fig,
@@ -1179,9 +1181,17 @@ plotting.caption(
 # $$ \lVert h_t - h'_t \rVert \le \sigma \, \lVert h_{t-1} - h'_{t-1} \rVert , $$
 #
 # with $\sigma$ the largest singular value of $W_{hh}$. If $\sigma < 1$, two states that read the same inputs come together: the
-# network forgets for certain. The converse is false. Our three networks start at 0.98, 1.07 and 1.00, and all three forget
-# before training, because they shrink more than this bound says: tanh is mostly flatter than 1, and $\sigma$ belongs to one
-# direction only. After training $\sigma$ is between 4 and 5. This permits memory, but does not prove it.
+# network forgets for certain.
+
+# %% tags=["demo"]
+for when, networks in (("before training", [new_rnn(16, seed) for seed in range(3)]), ("trained", trained)):
+    sigma = [torch.linalg.matrix_norm(weights["W_hh"], 2).item() for weights in networks]
+    print(f"largest singular value of W_hh, {when}: " + ", ".join(f"{value:.2f}" for value in sigma))
+
+# %% [markdown]
+# The converse is false. Our three networks start at 0.98, 1.07 and 1.00, and all three forget before training, because they
+# shrink more than this bound says: tanh is mostly flatter than 1, and $\sigma$ belongs to one direction only. After training
+# $\sigma$ is between 4 and 5. This permits memory, but does not prove it.
 #
 # ## What you built
 #
