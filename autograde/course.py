@@ -119,7 +119,9 @@ def exercises(topic: str) -> dict[str, Exercise]:
     listed = getattr(module, "EXERCISES", ())
     found = {exercise.name: exercise for exercise in listed}
     if not found or len(found) != len(listed):
-        raise CourseError(f"autograde/exercises/{topic}: EXERCISES has to list the exercises, each name once.")
+        raise CourseError(
+            f"autograde/exercises/{topic}: EXERCISES has to list the exercises, each name once."
+        )
     return found
 
 
