@@ -41,7 +41,6 @@ test: not-moved $(TESTING)
 	$(IN_VENV) ruff format --check
 	$(IN_VENV) mypy autograde utils
 	$(IN_VENV) autograde build --check
-	$(IN_VENV) autograde killrate --check
 	$(IN_VENV) pytest -n 2 --dist loadfile --durations=10
 
 constraints: $(UV)

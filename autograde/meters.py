@@ -95,6 +95,12 @@ def _short(name: str) -> str:
     return name.rsplit("::", 1)[-1].split(".")[0] if "::" in name else name.rsplit(".", 1)[-1]
 
 
+def _function_name(func: Any) -> str:
+    if isinstance(func, torch._ops.OpOverload):  # its __name__ is "rnn_tanh.input"
+        return _short(func.name())
+    return _short(getattr(func, "__name__", None) or str(func))
+
+
 class _FunctionWatch(TorchFunctionMode):
     def __init__(self, called: set[str]) -> None:
         super().__init__()
@@ -103,8 +109,7 @@ class _FunctionWatch(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        name = getattr(func, "__name__", None) or str(func)
-        self._called.add(_short(name))
+        self._called.add(_function_name(func))
         return func(*args, **(kwargs or {}))
 
 

@@ -163,7 +163,7 @@ def fixed_state() -> Iterator[None]:
     torch.set_default_dtype(torch.float32)
     try:
         generator.manual_seed(0)
-        with warnings.catch_warnings(), torch.device("cpu"):
+        with warnings.catch_warnings(), torch.device("cpu"), torch.autocast("cpu", enabled=False):
             yield
     finally:
         generator.set_state(state)
@@ -188,16 +188,24 @@ def silenced() -> Iterator[None]:
 
 
 def describe_exception(error: BaseException) -> Raised:
-    """The exception in words, with only the frames of the person who wrote the implementation."""
+    """The exception in words, with only the frames of the person who wrote the implementation.
+
+    The exception may be of a class that lies about itself, so everything is read past its own methods.
+    """
+    kind = type(error)
     try:
-        message = plain_text(str(error)[:MAX_MESSAGE])
+        message = plain_text(str.__str__(str(error))[:MAX_MESSAGE])
     except KeyboardInterrupt:
         raise
     except BaseException:
         message = ""
-    kind = plain_text(type(error).__name__)[:200]
-    not_written = isinstance(error, NotImplementedError) and not message.strip()
-    return Raised(kind, message, own_frames(error.__traceback__), not_written)
+    try:
+        frames = own_frames(BaseException.__dict__["__traceback__"].__get__(error))
+    except Exception:  # the source of a line cannot be read
+        frames = ()
+    name = plain_text(str(type.__dict__["__name__"].__get__(kind)))[:200]
+    not_written = issubclass(kind, NotImplementedError) and not message.strip()
+    return Raised(name, message, frames, not_written)
 
 
 def plain_text(text: str) -> str:

@@ -26,6 +26,13 @@ from autograde.wire import Malformed, decode
 GRACE = 3.0
 """Seconds that an interrupted process has to answer before it is killed."""
 START = 60.0
+PROGRAM = """
+import runpy, sys
+if sys.platform == "linux":
+    import ctypes
+    ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG: killed when the process that grades is killed
+runpy.run_module("autograde.student", run_name="__main__")
+"""
 HIDDEN_ENVIRONMENT = (
     "NBGRADER_",
     "JPY_",
@@ -67,7 +74,7 @@ class Session:
         theirs_in, ours_out = os.pipe()
         ours_in, theirs_out = os.pipe()
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "autograde.student", str(theirs_in), str(theirs_out)],
+            [sys.executable, "-P", "-c", PROGRAM, str(theirs_in), str(theirs_out)],
             cwd=self._folder,
             env=environment(),
             pass_fds=(theirs_in, theirs_out),
@@ -109,7 +116,7 @@ class Session:
                 else Raised(str(kind), str(message), tuple(map(str, frames)), bool(not_written))
             )
             return CellRun(tuple(dict(output) for output in data["outputs"]), raised)
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             raise Stopped(
                 "malformed", "The process answered something that is no result.", self._gone()
             ) from None

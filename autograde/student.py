@@ -1,4 +1,4 @@
-"""The process in which a submitted notebook runs: ``python -m autograde.student READ WRITE``.
+"""The process in which a submitted notebook runs; ``autograde.session`` starts it, with two pipes.
 
 It runs cells when it is told to, and shows what a probe observes. It knows no reference, no case and no verdict; it has
 no Jupyter kernel and so no connection file that could be forged.

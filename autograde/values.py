@@ -7,7 +7,8 @@ whatever a probe returned into that form, in the process in which the implementa
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,8 @@ Value = Any
 """None, bool, int, float, str, ``SeenTensor``, ``Foreign``, or a tuple, or a dict with text keys, of these."""
 
 MAX_DEPTH = 16
+MAX_LEAVES = 10_000
+MAX_NUMBERS = 20_000_000
 MAX_BITS = 1000
 """Whole numbers beyond are no answer to anything, and do not fit into a float."""
 DTYPES = frozenset(
@@ -44,28 +47,44 @@ class Foreign:
     why: str
 
 
-def seen(value: object, depth: int = 0) -> Value:
-    """``value`` in the form of ``Value``. Exact types only: a subclass can lie about itself."""
+def seen(value: object) -> Value:
+    """``value`` in the form of ``Value``, read past whatever methods its class may have of its own."""
+    try:
+        return _seen(value, 0, itertools.count(1))
+    except _TooMany:
+        return Foreign(f"a nest of more than {MAX_LEAVES:,} parts")
+
+
+class _TooMany(Exception):
+    """More parts than anybody needs: the nest may hold itself."""
+
+
+def _seen(value: object, depth: int, counter: Iterator[int]) -> Value:
     kind = type(value)
+    if next(counter) > MAX_LEAVES:
+        raise _TooMany
     if kind is int and value.bit_length() > MAX_BITS:  # type: ignore[attr-defined]
         return Foreign(f"a whole number of more than {MAX_BITS} bits")
     if value is None or kind in (bool, int, float, str):
         return value
     if kind is Tensor or kind is torch.nn.Parameter:
         return _seen_tensor(value)  # type: ignore[arg-type]
+    if kind in _NUMPY_SCALARS or (kind is np.ndarray and value.ndim == 0):  # type: ignore[attr-defined]
+        return _seen(value.item(), depth, counter)  # type: ignore[attr-defined]
     if depth >= MAX_DEPTH:
         return Foreign(f"a nest more than {MAX_DEPTH} levels deep")
-    if kind is tuple or kind is list:
-        return tuple(seen(item, depth + 1) for item in value)  # type: ignore[attr-defined]
-    if kind is dict:
-        return _seen_dict(value, depth)  # type: ignore[arg-type]
-    if kind in _NUMPY_SCALARS:
-        return value.item()  # type: ignore[attr-defined]
+    if issubclass(kind, tuple):  # a named tuple, too
+        return tuple(_seen(item, depth + 1, counter) for item in tuple.__iter__(value))  # type: ignore[arg-type]
+    if issubclass(kind, list):
+        return tuple(_seen(item, depth + 1, counter) for item in list.__iter__(value))  # type: ignore[arg-type]
+    if issubclass(kind, dict):
+        return _seen_dict(dict.items(value), depth, counter)  # type: ignore[arg-type]
     return Foreign(_describe(value))
 
 
 _NUMPY_SCALARS = frozenset(
-    {np.bool_, np.float16, np.float32, np.float64, np.int8, np.int16, np.int32, np.int64, np.uint8}
+    {np.bool_, np.float16, np.float32, np.float64, np.longdouble}
+    | {np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64}
 )
 
 
@@ -76,18 +95,21 @@ def _seen_tensor(tensor: Tensor) -> SeenTensor | Foreign:
         return Foreign("a nested tensor")
     if tensor.dtype not in DTYPES:
         return Foreign(f"a tensor of dtype {dtype_name(tensor.dtype)}")
+    if tensor.numel() > MAX_NUMBERS:
+        return Foreign(f"a tensor of {tensor.numel():,} numbers")
     if tensor.is_meta:
         return Foreign("a tensor on the meta device, which has no values")
     plain = tensor.detach().to("cpu").contiguous().clone()
     return SeenTensor(plain, str(tensor.device))
 
 
-def _seen_dict(value: dict[Any, Any], depth: int) -> Value:
-    if any(
-        type(key) not in (str, int) or (type(key) is int and key.bit_length() > MAX_BITS) for key in value
-    ):
-        return Foreign("a dict with keys that are not texts")
-    return {str(key): seen(item, depth + 1) for key, item in value.items()}
+def _seen_dict(items: Iterable[tuple[Any, Any]], depth: int, counter: Iterator[int]) -> Value:
+    found = {}
+    for key, item in items:
+        if type(key) not in (str, int) or (type(key) is int and key.bit_length() > MAX_BITS):
+            return Foreign("a dict with keys that are not texts")
+        found[str(key)] = _seen(item, depth + 1, counter)
+    return found
 
 
 def _describe(value: object) -> str:

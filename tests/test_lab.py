@@ -161,14 +161,13 @@ def test_a_file_that_appears_meanwhile_is_kept(
     course: Path, monkeypatch: pytest.MonkeyPatch, links: bool
 ) -> None:
     work = course / "work"
-    copyfile = shutil.copyfile
 
-    def copy_while_somebody_writes(source: Path, partial: Path) -> None:
-        copyfile(source, partial)
-        if source.name == "start.ipynb":
+    def copy_while_somebody_writes(text: str) -> str:
+        if "# start" in text:
             (work / "start.ipynb").write_text("somebody else's")
+        return text
 
-    monkeypatch.setattr(lab.shutil, "copyfile", copy_while_somebody_writes)
+    monkeypatch.setattr(lab, "working_copy", copy_while_somebody_writes)
     if not links:
         monkeypatch.setattr(lab.os, "link", no_links)
     lab.prepare(course, work)
@@ -181,11 +180,10 @@ def no_links(source: Path, target: Path) -> None:
 
 
 def test_an_interrupted_copy_leaves_nothing(course: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(source: Path, partial: Path) -> None:
-        partial.write_text("half")
+    def interrupted(source: Path, target: Path) -> bool:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(lab.shutil, "copyfile", interrupted)
+    monkeypatch.setattr(lab, "_move_new", interrupted)
     with pytest.raises(KeyboardInterrupt):
         lab.prepare(course, course / "work")
     assert files(course / "work") == []

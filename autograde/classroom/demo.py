@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import builtins
 import csv
 import inspect
-import io
-import re
-import tokenize
+import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -23,8 +23,7 @@ from autograde.exercise import Exercise, Mistake
 from autograde.grade import grade
 from autograde.notebook import GRADED_SEED
 from autograde.observe import LocalObserver
-
-STUB = "    # YOUR CODE HERE\n    raise NotImplementedError()"
+from autograde.sources import used_names
 
 
 @dataclass(frozen=True)
@@ -121,20 +120,25 @@ def _in_turn(by_exercise: dict[str, list[tuple[Mistake, str]]]) -> list[tuple[st
 
 
 def _printable(exercise: Exercise) -> Iterator[tuple[Mistake, str]]:
-    """Those mistakes that are a function of their own, with no helper beside it, as the text of a cell."""
+    """Those mistakes that need nothing but torch, as the text of a notebook's cell."""
     for mistake in exercise.mistakes:
-        source = inspect.getsource(mistake.implementation)
-        used = set(re.findall(r"\b_\w+|\breference\b", source)) - {"_"}
-        if used == {mistake.name}:
-            yield mistake, _renamed(source, mistake.name, exercise.name)
+        source = textwrap.dedent(inspect.getsource(mistake.implementation))
+        if source.startswith("def "):
+            code = as_answer(source, exercise.name)
+            if used_names(code) <= set(dir(builtins)) | {"torch", "Tensor"}:
+                yield mistake, code
 
 
-def _renamed(source: str, old: str, new: str) -> str:
-    tokens = [
-        token._replace(string=new) if token.string == old else token
-        for token in tokenize.generate_tokens(io.StringIO(source).readline)
-    ]
-    return tokenize.untokenize([(token.type, token.string) for token in tokens])
+def as_answer(source: str, name: str) -> str:
+    """A function under another name, without annotations, as a student might write it."""
+    tree = ast.parse(source)
+    function = tree.body[0]
+    assert isinstance(function, ast.FunctionDef)
+    function.name, function.returns = name, None
+    for argument in ast.walk(function.args):
+        if isinstance(argument, ast.arg):
+            argument.annotation = None
+    return ast.unparse(tree) + "\n"
 
 
 def _earned(exercise: Exercise, mistake: Mistake) -> int:

@@ -342,7 +342,7 @@ def rnn_step(
         W_ih, W_hh, b_ih, b_hh: weights and biases in PyTorch's layout; W_hh[i, j] leads from unit j to unit i.
 
     Returns:
-        The new state.
+        The new state, in the dtype of the inputs.
 
     Example:
         One unit, one input: x = [[1.0]], h = [[0.5]], W_ih = [[2.0]], W_hh = [[-1.0]], b_ih = [0.1], b_hh = [0.2]

@@ -50,7 +50,7 @@ def step_backwards(x, h, W_ih, W_hh, b_ih, b_hh):
 
 
 def in_double(*args):
-    return step(*(t.double() for t in args)).float()
+    return step(*(t.double() for t in args)).to(args[0].dtype)
 
 
 def half(dtype, function):

@@ -1,5 +1,6 @@
 """Probes: each sees an honest implementation, and is not fooled by the usual ways around it."""
 
+import collections
 import pickle
 
 import cloudpickle
@@ -54,15 +55,28 @@ def test_a_subclass_of_a_plain_type_is_foreign(subclass):
     assert isinstance(watched(lambda x, y: Liar("3")).value, Foreign)
 
 
-def test_a_list_subclass_and_a_dict_subclass_are_foreign():
+def test_named_tuples_and_dict_subclasses_are_read_past_their_own_methods():
     class L(list):
-        pass
+        def __iter__(self):
+            return iter(["another"])
 
     class D(dict):
-        pass
+        def items(self):
+            return [("another", 1)]
 
-    assert isinstance(watched(lambda x, y: L([x])).value, Foreign)
-    assert isinstance(watched(lambda x, y: D(a=x)).value, Foreign)
+    pair = collections.namedtuple("pair", "out h_last")
+    assert watched(lambda x, y: pair(1, 2)).value == (1, 2)
+    assert watched(lambda x, y: L([3])).value == (3,)
+    assert watched(lambda x, y: D(a=4)).value == {"a": 4}
+
+
+def test_a_list_that_holds_itself_is_foreign_and_soon():
+    def endless(x, y):
+        nest = []
+        nest += [nest, nest]
+        return nest
+
+    assert "levels deep" in str(watched(endless).value) or "parts" in str(watched(endless).value)
 
 
 @pytest.mark.parametrize(

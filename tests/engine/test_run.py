@@ -5,7 +5,10 @@ import json
 import os
 import signal
 import struct
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import cloudpickle
 import pytest
@@ -33,8 +36,8 @@ TOTAL = sum(POINTS.values())
 def _short_limits():
     """Seconds, not minutes."""
     patch = pytest.MonkeyPatch()
-    patch.setattr(autograde.session, "GRACE", 0.7)
-    patch.setattr(autograde.run, "Session", functools.partial(Session, cell_seconds=2.5, look_seconds=2.0))
+    patch.setattr(autograde.session, "GRACE", 1.5)
+    patch.setattr(autograde.run, "Session", functools.partial(Session, cell_seconds=8.0, look_seconds=6.0))
     yield
     patch.undo()
 
@@ -608,3 +611,41 @@ def test_an_unexpected_error_of_ours_is_a_grader_error_and_no_zero_without_a_wor
 
 def test_the_answers_used_here_are_all_exercises():
     assert set(ANSWERS) == set(BANK)
+
+
+# --- what is left behind -----------------------------------------------------------------------------------------------
+
+LOOPS_FOR_EVER = """
+import sys
+from pathlib import Path
+from autograde.session import Session
+
+with Session(Path("."), "rnn") as session:
+    print(session._process.pid, flush=True)
+    session.run("while True: pass")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent is gone")
+def test_a_process_ends_with_the_grader_that_is_killed(tmp_path):
+    grader = subprocess.Popen(
+        [sys.executable, "-c", LOOPS_FOR_EVER], stdout=subprocess.PIPE, text=True, cwd=tmp_path
+    )
+    student = Path("/proc") / grader.stdout.readline().strip()
+    deadline = time.monotonic() + 60
+    while b"libtorch_python" not in (student / "maps").read_bytes():  # it has begun, with what it does first
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    grader.kill()
+    grader.wait()
+    while _alive(student):
+        assert time.monotonic() < deadline, "the notebook's process runs on"
+        time.sleep(0.05)
+
+
+def _alive(process):
+    """Not gone, and not merely waiting for somebody to take note of its end."""
+    try:
+        return (process / "stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False

@@ -1,11 +1,13 @@
 """The tests of the tests: stubs fail, right answers pass, every mistake fails and is named."""
 
+import functools
+
 import pytest
 import torch
 
-from autograde.course import exercises, read_course
+from autograde.course import exercises, read_course, root
 from autograde.exercise import Case, Exercise, Mistake, Requirement, map_tensors, samples
-from autograde.killrate import answers, measure_exercise
+from autograde.killrate import answers, as_markdown, measure_exercise
 from autograde.observe import observe
 from autograde.values import SeenTensor, leaves
 
@@ -13,14 +15,25 @@ TOPICS = [topic.name for topic in read_course().topics if not topic.planned]
 ALL = [(topic, name) for topic in TOPICS for name in exercises(topic)]
 
 
+@functools.cache
+def measured(topic, name):
+    right, lazy = answers(topic)
+    return measure_exercise(topic, exercises(topic)[name], right.get(name, []), lazy.get(name, []))
+
+
 @pytest.mark.parametrize(("topic", "name"), ALL, ids=lambda value: value)
 def test_the_kill_rate_is_100_percent(topic, name):
-    right, lazy = answers(topic)
-    row = measure_exercise(topic, exercises(topic)[name], right.get(name, []), lazy.get(name, []))
+    row = measured(topic, name)
     assert row.complaints == []
     assert row.rate == 1.0
     assert row.mistakes >= 3
     assert row.right == row.right_total >= 3  # the reference and two others
+
+
+def test_the_published_table_is_what_is_measured():
+    """Otherwise: run `autograde killrate` and commit docs/kill-rate.md."""
+    table = as_markdown([measured(topic, name) for topic, name in ALL])
+    assert (root() / "docs" / "kill-rate.md").read_text(encoding="utf-8") == table
 
 
 @pytest.mark.parametrize(("topic", "name"), ALL, ids=lambda value: value)

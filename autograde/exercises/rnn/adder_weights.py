@@ -32,9 +32,9 @@ def adder_shapes(implementation: Implementation, inputs: Inputs) -> Any:
 
 
 def _described(value: object) -> str:
-    if type(value) is not Tensor:
-        return f"a {type(value).__name__}"
-    return f"a {str(value.dtype).removeprefix('torch.')} tensor of shape {tuple(value.shape)}"
+    if type(value) is not Tensor and type(value) is not torch.nn.Parameter:
+        return f"an object of type {type(value).__name__}"
+    return f"{str(value.dtype).removeprefix('torch.')} tensor of shape {tuple(value.shape)}"
 
 
 def added_bits(implementation: Implementation, inputs: Inputs) -> Any:
@@ -172,6 +172,41 @@ def _gain_ignored(gain: float) -> dict[str, Tensor]:
     return _adder(10.0)
 
 
+def _own_state_only(gain: float) -> dict[str, Tensor]:
+    return _adder(gain) | {"W_hh": gain / 2 * torch.eye(3)}
+
+
+def _no_carry(gain: float) -> dict[str, Tensor]:
+    return _adder(gain) | {"W_hh": torch.zeros(3, 3)}
+
+
+def _third_unit_not_read(gain: float) -> dict[str, Tensor]:
+    return _adder(gain, w_out=(0.5, -0.5, 0.0), b_out=0.0)
+
+
+def _bias_sign(gain: float) -> dict[str, Tensor]:
+    return _adder(gain) | {"b_ih": gain * torch.tensor([0.0, 1.0, 2.0])}
+
+
+def _bias_not_scaled(gain: float) -> dict[str, Tensor]:
+    return _adder(gain) | {"b_ih": torch.tensor([0.0, -1.0, -2.0])}
+
+
+def _bias_in_both(gain: float) -> dict[str, Tensor]:
+    weights = _adder(gain)
+    return weights | {"b_hh": weights["b_ih"]}
+
+
+def _carry_not_scaled(gain: float) -> dict[str, Tensor]:
+    recurrent = torch.zeros(3, 3)
+    recurrent[:, 1] = 0.5
+    return _adder(gain) | {"W_hh": recurrent}
+
+
+def _readout_inverted(gain: float) -> dict[str, Tensor]:
+    return _adder(gain, w_out=(-0.5, 0.5, -0.5))
+
+
 adder_weights = Exercise(
     reference.adder_weights,
     requirements=(
@@ -201,7 +236,9 @@ adder_weights = Exercise(
             added_bits,
         ),
         Requirement(
-            "the gain multiplies every pre-activation", (Case("gain 8, then 16", _gain(8.0)),), growth
+            "the gain multiplies every pre-activation",
+            (Case("gain 8, then 16", _gain(8.0)), Case("gain 0.75, then 1.5", _gain(0.75))),
+            growth,
         ),
     ),
     mistakes=(
@@ -249,6 +286,37 @@ adder_weights = Exercise(
         Mistake(
             "Your weights do not depend on the gain. It multiplies W_ih, W_hh and the bias, so that tanh is steeper.",
             _gain_ignored,
+        ),
+        Mistake(
+            "Each of your units listens to itself. All three have to hear the carry, which is unit 2: its weights fill column 2 "
+            "of W_hh.",
+            _own_state_only,
+        ),
+        Mistake("Your units do not hear the carry: W_hh is zero, or its column 2 is.", _no_carry),
+        Mistake(
+            "Your readout leaves out unit 3. It is right for sums of 0, 1 and 2, but where three ones meet the sum bit is 1 again.",
+            _third_unit_not_read,
+        ),
+        Mistake(
+            "The sign of your thresholds is wrong: unit k switches where the sum reaches k - 1/2, so the bias is negative, "
+            "gain * (1 - k).",
+            _bias_sign,
+        ),
+        Mistake(
+            "Your bias is not multiplied by the gain. The whole argument of the tanh is, the threshold too.",
+            _bias_not_scaled,
+        ),
+        Mistake(
+            "b_ih and b_hh hold the whole bias each, so it counts twice. Only their sum matters.",
+            _bias_in_both,
+        ),
+        Mistake(
+            "The carry's weight is not multiplied by the gain: W_hh holds 1/2 instead of gain / 2. A carry then fades.",
+            _carry_not_scaled,
+        ),
+        Mistake(
+            "Your output is inverted: it says 1 where the sum bit is 0. Turn the signs of w_out round.",
+            _readout_inverted,
         ),
     ),
 )

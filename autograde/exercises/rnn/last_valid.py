@@ -30,6 +30,17 @@ def _zero_states(source: Draw) -> Inputs:
     return drawn
 
 
+def _strided(source: Draw) -> Inputs:
+    """Time first in memory, as torch.nn.RNN leaves it without batch_first."""
+    drawn = dict(_outputs(6, (3, 6, 1, 4))(source))
+    return drawn | {"out": drawn["out"].transpose(0, 1).contiguous().transpose(0, 1)}
+
+
+def _in_double(source: Draw) -> Inputs:
+    drawn = _outputs(5, (2, 5, 3))(source)
+    return {**drawn, "out": drawn["out"].double()}
+
+
 def _padded(source: Draw) -> Inputs:
     """Zero past each length, as rnn_forward leaves it."""
     drawn = dict(_outputs(7, (4, 7, 1, 6))(source))
@@ -80,6 +91,28 @@ def _last_not_zero(out: Tensor, lengths: Tensor) -> Tensor:
     return out[torch.arange(len(out), device=out.device), last]
 
 
+def _counted_from_the_end(out: Tensor, lengths: Tensor) -> Tensor:
+    return out[torch.arange(len(out), device=out.device), -lengths]
+
+
+def _sum_of_valid(out: Tensor, lengths: Tensor) -> Tensor:
+    return (
+        out * (torch.arange(out.shape[1], device=out.device)[None, :, None] < lengths[:, None, None])
+    ).sum(1)
+
+
+def _first_state(out: Tensor, lengths: Tensor) -> Tensor:
+    return out[:, 0]
+
+
+def _index_not_expanded(out: Tensor, lengths: Tensor) -> Tensor:
+    return out.gather(1, (lengths - 1)[:, None, None]).squeeze(1)
+
+
+def _time_kept(out: Tensor, lengths: Tensor) -> Tensor:
+    return torch.stack([row[n - 1 : n] for row, n in zip(out, lengths.tolist(), strict=True)])
+
+
 last_valid = Exercise(
     reference.last_valid,
     requirements=(
@@ -90,6 +123,9 @@ last_valid = Exercise(
                 Case("the last valid state is zero, the padding is not", _zero_states),
                 Case("all sequences of full length", _outputs(5, (5, 5, 5))),
                 Case("one sequence", _outputs(4, (2,))),
+                Case("as many steps as sequences", _outputs(5, (2, 5, 1, 4, 3))),
+                Case("outputs with time first in memory", _strided),
+                Case("outputs in float64", _in_double),
                 Case("one step, one hidden unit", _outputs(1, (1, 1), hidden=1)),
                 Case("lengths drawn at random", _outputs(13, None, hidden=3, batch=8), shown=False),
             ),
@@ -135,6 +171,21 @@ last_valid = Exercise(
             "You look for the last state that is not zero. A valid state may be zero, and padding may not be: use "
             "lengths.",
             _last_not_zero,
+        ),
+        Mistake(
+            "You count from the end: out[b, -n] is n places before the end of the batch. The last valid position is n - 1 from the start.",
+            _counted_from_the_end,
+        ),
+        Mistake("You add up the valid states. Asked is the last one of each sequence.", _sum_of_valid),
+        Mistake("You read the first state of each sequence. Asked is the last valid one.", _first_state),
+        Mistake(
+            "gather takes one number for each entry of its index, so you get one number for each sequence. Expand the index "
+            "over the hidden dimension.",
+            _index_not_expanded,
+        ),
+        Mistake(
+            "Your states keep a time dimension of size 1: you cut a slice. Read one position instead.",
+            _time_kept,
         ),
     ),
 )

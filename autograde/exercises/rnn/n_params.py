@@ -42,6 +42,26 @@ def _no_recurrence(input_size: int, hidden_size: int, gates: int = 1) -> int:
     return gates * (hidden_size * input_size + 2 * hidden_size)
 
 
+def _bracket_missing(input_size: int, hidden_size: int, gates: int = 1) -> int:
+    return gates * hidden_size * input_size + hidden_size**2 + 2 * hidden_size
+
+
+def _hidden_doubled(input_size: int, hidden_size: int, gates: int = 1) -> int:
+    return gates * (hidden_size * input_size + 2 * hidden_size + 2 * hidden_size)
+
+
+def _bias_per_input(input_size: int, hidden_size: int, gates: int = 1) -> int:
+    return gates * (hidden_size * input_size + hidden_size**2 + input_size + hidden_size)
+
+
+def _sizes_swapped(input_size: int, hidden_size: int, gates: int = 1) -> int:
+    return gates * (hidden_size * input_size + input_size**2 + 2 * input_size)
+
+
+def _gates_squared(input_size: int, hidden_size: int, gates: int = 1) -> int:
+    return gates * hidden_size * input_size + (gates * hidden_size) ** 2 + 2 * gates * hidden_size
+
+
 n_params = Exercise(
     reference.n_params,
     requirements=(
@@ -51,6 +71,7 @@ n_params = Exercise(
                 Case("3 inputs, 8 hidden units, gates left out", _count(3, 8)),
                 Case("1 input, 1 hidden unit", _count(1, 1, 1)),
                 Case("a GRU: 28 inputs, 64 hidden units, 3 gates", _count(28, 64, 3)),
+                Case("an LSTM with more inputs than hidden units", _count(300, 20, 4)),
                 Case("an LSTM of a size drawn at random", _random_count, shown=False),
             ),
         ),
@@ -65,5 +86,19 @@ n_params = Exercise(
             _input_squared,
         ),
         Mistake("You left out W_hh, the weights from the old state to the new one.", _no_recurrence),
+        Mistake(
+            "Only H I is multiplied by gates: a bracket is missing. Every gate has its own W_ih, W_hh and biases.",
+            _bracket_missing,
+        ),
+        Mistake(
+            "You count 2 H numbers for W_hh. It has hidden_size rows and hidden_size columns: H squared.",
+            _hidden_doubled,
+        ),
+        Mistake("Both biases have hidden_size numbers. You gave one of them input_size.", _bias_per_input),
+        Mistake("You mixed up the two sizes: input_size comes first.", _sizes_swapped),
+        Mistake(
+            "You squared gates * H. W_hh of a gated layer is [gates * H, H]: every gate hears H states, not gates * H.",
+            _gates_squared,
+        ),
     ),
 )

@@ -11,6 +11,7 @@ from torch import Tensor
 from autograde.exercise import Bound, Case, Draw, Exercise, Mistake, Requirement, map_tensors
 from autograde.observe import Counted, Implementation, Inputs, Observation
 from autograde.probes import Gradients
+from autograde.values import SeenTensor
 from utils.reference import rnn as reference
 
 
@@ -63,6 +64,14 @@ def _sequences(
 def _double(draw: Callable[[Draw], Inputs]) -> Callable[[Draw], Inputs]:
     """The same inputs in float64."""
     return lambda source: map_tensors(draw(source), lambda t: t.double() if t.dtype.is_floating_point else t)
+
+
+def _strided(source: Draw) -> Inputs:
+    """Time first in memory, as many data sets are."""
+    drawn = dict(_sequences(6, (6, 3, 1, 4))(source))
+    drawn["x"] = drawn["x"].transpose(0, 1).contiguous().transpose(0, 1)
+    drawn["h0"] = drawn["h0"].t().contiguous().t()
+    return drawn
 
 
 Step = Callable[[Tensor, Tensor], Tensor]
@@ -165,18 +174,80 @@ def _one_sequence_at_a_time(step: Step, x: Tensor, h0: Tensor, lengths: Tensor) 
 _ONCE = "calls the step once per time step"
 
 
-def _right_but_often(observed: Mapping[tuple[str, str], Observation]) -> bool:
-    """More calls than time steps, although the outputs have a value for every sequence."""
-    found = [entry.value for (requirement, _), entry in observed.items() if requirement == _ONCE]
-    return bool(found) and all(
-        type(value) is dict
-        and type(value.get("calls of step")) is int
-        and type(value.get("value")) is tuple
-        and hasattr(value["value"][0], "data")
-        and value["value"][0].data.dim() == 3
-        and value["calls of step"] > value["value"][0].data.shape[1]
-        for value in found
-    )
+def _calls_per_step(observed: Mapping[tuple[str, str], Observation]) -> list[float]:
+    """For each case that counts: calls of the step by time steps of the outputs; empty where there are no outputs."""
+    ratios = []
+    for (requirement, _), entry in observed.items():
+        if requirement != _ONCE:
+            continue
+        value = entry.value if type(entry.value) is dict else {}
+        outputs, calls = value.get("value"), value.get("calls of step")
+        if type(outputs) is not tuple or len(outputs) != 2 or type(outputs[0]) is not SeenTensor:
+            return []
+        if outputs[0].data.dim() != 3 or outputs[0].data.shape[1] == 0 or type(calls) is not int:
+            return []
+        ratios.append(calls / outputs[0].data.shape[1])
+    return ratios
+
+
+def _called_for_each_sequence(observed: Mapping[tuple[str, str], Observation]) -> bool:
+    ratios = _calls_per_step(observed)
+    return bool(ratios) and all(ratio > 2 for ratio in ratios)
+
+
+def _called_twice(observed: Mapping[tuple[str, str], Observation]) -> bool:
+    ratios = _calls_per_step(observed)
+    return bool(ratios) and all(ratio == 2 for ratio in ratios)
+
+
+def _two_calls_a_step(step: Step, x: Tensor, h0: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    h, outs = h0, []
+    for t in range(x.shape[1]):
+        alive = (t < lengths)[:, None]
+        outs.append(torch.where(alive, step(x[:, t], h), 0.0))
+        h = torch.where(alive, step(x[:, t], h), h)
+    return torch.stack(outs, 1), h
+
+
+def _padding_zeroed_only(step: Step, x: Tensor, h0: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    inside = (torch.arange(x.shape[1], device=x.device)[None, :] < lengths[:, None])[..., None]
+    out, last = _unroll(step, torch.where(inside, x, 0.0), h0, torch.full_like(lengths, x.shape[1]))
+    return torch.where(inside, out, 0.0), last
+
+
+def _order_not_restored(step: Step, x: Tensor, h0: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    order = lengths.argsort(descending=True, stable=True)
+    return _unroll(step, x[order], h0[order], lengths[order])
+
+
+def _reshaped_not_transposed(step: Step, x: Tensor, h0: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    out, last = _unroll(step, x, h0, lengths)
+    return out.transpose(0, 1).reshape(out.shape), last
+
+
+def _all_stop_with_the_shortest(step: Step, x: Tensor, h0: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    return _unroll(step, x, h0, lengths.min().expand(len(lengths)))
+
+
+def _first_state_kept(step: Step, x: Tensor, h0: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    out, last = _unroll(step, x, h0, lengths)
+    return torch.cat([h0[:, None], out], 1), last
+
+
+def _cut_at_longest(step: Step, x: Tensor, h0: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    out, last = _unroll(step, x, h0, lengths)
+    return out[:, : int(lengths.max())], last
+
+
+def _frozen_state_detached(step: Step, x: Tensor, h0: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    out, last = _unroll(step, x, h0, lengths)
+    return out, last.detach()
+
+
+def _same_tensor_stored(step: Step, x: Tensor, h0: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    _, last = _unroll(step, x, h0, lengths)
+    inside = torch.arange(x.shape[1], device=x.device)[None, :] < lengths[:, None]
+    return last[:, None] * inside[..., None], last
 
 
 rnn_forward = Exercise(
@@ -188,8 +259,10 @@ rnn_forward = Exercise(
                 Case("4 sequences of 6 steps", _sequences(6, (6, 6, 6, 6))),
                 Case("a single step", _sequences(1, (1, 1, 1))),
                 Case("one sequence", _sequences(7, (7,))),
+                Case("one input", _sequences(5, (5, 5, 5), inputs=1)),
+                Case("inputs that are not contiguous", _strided),
                 Case("as many steps as sequences as inputs", _sequences(4, (4, 4, 4, 4), inputs=4, hidden=4)),
-                Case("30 steps, 1 hidden unit", _sequences(30, (30, 30), hidden=1), shown=False),
+                Case("30 steps, 2 hidden units", _sequences(30, (30, 30), hidden=2), shown=False),
             ),
             unrolled,
             points=2,
@@ -211,6 +284,7 @@ rnn_forward = Exercise(
             "gradients",
             (
                 Case("gradients, lengths 3, 6, 1, 4", _sequences(6, (3, 6, 1, 4))),
+                Case("gradients, 40 steps", _sequences(40, (40, 23, 31))),
                 Case("gradients, lengths drawn at random", _sequences(9, None, batch=5), shown=False),
             ),
             Gradients(of=unrolled),
@@ -239,7 +313,13 @@ rnn_forward = Exercise(
             "You call the step for each sequence separately. Hand it the whole batch x[:, t] at once: T calls, not "
             "batch times T.",
             _one_sequence_at_a_time,
-            recognise=_right_but_often,
+            recognise=_called_for_each_sequence,
+        ),
+        Mistake(
+            "You call the step twice at each time step, once for the output and once for the state. Call it once, and use "
+            "what it returned for both.",
+            _two_calls_a_step,
+            recognise=_called_twice,
         ),
         Mistake(
             "Your state runs on after a sequence has ended: h_last is the state after the padding. Keep the old state "
@@ -261,7 +341,8 @@ rnn_forward = Exercise(
             _outputs_not_blanked,
         ),
         Mistake(
-            "You read h_last from out[:, -1]. For a sequence that ended earlier that is padding, which is zero.",
+            "Your h_last is zero for sequences that ended earlier: it was read from out past their end, or a mask sets the "
+            "state itself to zero. Only the output is zero there; the state stays.",
             _last_column,
         ),
         Mistake("You start from zeros. The first state is h0, which is handed in.", _zero_state),
@@ -289,7 +370,48 @@ rnn_forward = Exercise(
             "Every step starts from h0. Hand each step the state that the step before it returned.",
             _initial_state_everywhere,
         ),
+        Mistake(
+            "You set the padding of x to zero, but the state still runs through it: step(0, h) is not h. Choose the old state "
+            "where t has reached the length.",
+            _padding_zeroed_only,
+        ),
+        Mistake(
+            "You sorted the sequences by length and did not put them back into their order.",
+            _order_not_restored,
+        ),
+        Mistake(
+            "You turned [time, batch, hidden] into [batch, time, hidden] with view or reshape, which mixes the sequences. Use "
+            "transpose, or stack along dimension 1.",
+            _reshaped_not_transposed,
+        ),
+        Mistake(
+            "All your sequences stop where the shortest one ends. Compare t with each sequence's own length.",
+            _all_stop_with_the_shortest,
+        ),
+        Mistake(
+            "Your outputs begin with h0, one step too many. out[:, 0] is the state after reading x[:, 0].",
+            _first_state_kept,
+        ),
+        Mistake(
+            "Your outputs end with the longest sequence. out has as many steps as x, zero where no sequence is left.",
+            _cut_at_longest,
+        ),
+        Mistake("Your values are right, but no gradient flows through h_last.", _frozen_state_detached),
+        Mistake(
+            "All your outputs are the last state: you stored the same tensor again and again, and changed it in place. Make a new "
+            "one at each step, or store a clone.",
+            _same_tensor_stored,
+        ),
     ),
-    forbids=("rnn_tanh", "rnn_tanh_cell", "rnn_relu", "rnn_relu_cell", "gru", "lstm"),
+    forbids=(
+        "rnn_tanh",
+        "rnn_tanh_cell",
+        "rnn_relu",
+        "rnn_relu_cell",
+        "gru",
+        "gru_cell",
+        "lstm",
+        "lstm_cell",
+    ),
     returns=("out", "h_last"),
 )

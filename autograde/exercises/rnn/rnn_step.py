@@ -31,8 +31,33 @@ def _strided_step(source: Draw) -> Inputs:
     drawn = dict(_step(5, 4, 7)(source))
     drawn["x"] = source.normal(4, 10).t()[::2]
     drawn["h"] = source.uniform(7, 5, low=-1, high=1).t()
+    drawn["W_ih"] = source.normal(4, 7, scale=0.5).t()
     drawn["W_hh"] = source.normal(7, 7, scale=0.4).t()
     return drawn
+
+
+def _half_saturated(source: Draw) -> Inputs:
+    """In every second row the pre-activation of every unit is about 1000; the other rows are of normal size."""
+    drawn = dict(_step(6, 6, 6)(source))
+    drawn["W_ih"] = torch.eye(6) + 0.01 * drawn["W_ih"]
+    large = 1e3 * torch.where(drawn["x"] < 0, -1.0, 1.0)
+    every_second = torch.arange(6)[:, None] % 2 == 0
+    return drawn | {"x": torch.where(every_second, large, drawn["x"])}
+
+
+def _large_states(source: Draw) -> Inputs:
+    drawn = dict(_step(4, 3, 5)(source))
+    return drawn | {"h": 3 * drawn["h"]}
+
+
+def _all_zero(source: Draw) -> Inputs:
+    """Inputs, state and biases are zero, where a tanh of one's own may divide zero by zero."""
+    drawn = _step(3, 2, 4)(source)
+    return {key: value if key.startswith("W") else torch.zeros_like(value) for key, value in drawn.items()}
+
+
+def _in_double(source: Draw) -> Inputs:
+    return {key: value.double() for key, value in _step(3, 4, 5)(source).items()}
 
 
 def _untransposed(x: Tensor, h: Tensor, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Tensor:
@@ -77,6 +102,22 @@ def _detached_state(x: Tensor, h: Tensor, W_ih: Tensor, W_hh: Tensor, b_ih: Tens
     return torch.tanh(x @ W_ih.T + b_ih + h.detach() @ W_hh.T + b_hh)
 
 
+def _one_bias_twice(x: Tensor, h: Tensor, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Tensor:
+    return torch.tanh(x @ W_ih.T + b_ih + h @ W_hh.T + b_ih)
+
+
+def _state_outside(x: Tensor, h: Tensor, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Tensor:
+    return torch.tanh(x @ W_ih.T + b_ih) + h @ W_hh.T + b_hh
+
+
+def _old_state_added(x: Tensor, h: Tensor, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Tensor:
+    return h + torch.tanh(x @ W_ih.T + b_ih + h @ W_hh.T + b_hh)
+
+
+def _elementwise(x: Tensor, h: Tensor, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Tensor:
+    return torch.tanh(x @ W_ih.T + b_ih + h * W_hh.diagonal() + b_hh)
+
+
 rnn_step = Exercise(
     reference.rnn_step,
     requirements=(
@@ -87,19 +128,23 @@ rnn_step = Exercise(
                 Case("as many inputs as hidden units as sequences", _step(5, 5, 5)),
                 Case("a batch of one", _step(1, 6, 3)),
                 Case("one input and one hidden unit", _step(3, 1, 1)),
+                Case("states outside (-1, 1)", _large_states),
+                Case("inputs in float64", _in_double),
                 Case("more inputs than hidden units", _step(7, 11, 4), shown=False),
             ),
             points=2,
         ),
         Requirement(
             "large inputs saturate, nothing overflows",
-            (Case("inputs of size 1000", _step(4, 3, 6, scale=1e3)),),
+            (Case("every second row with inputs of size 1000", _half_saturated),),
         ),
         Requirement(
             "gradients",
             (
                 Case("gradients, 4 sequences", _step(4, 3, 8)),
                 Case("gradients, inputs that are not contiguous", _strided_step),
+                Case("gradients, every second row saturated", _half_saturated),
+                Case("gradients, inputs, state and biases all zero", _all_zero),
                 Case("gradients, a batch of one", _step(1, 2, 5), shown=False),
             ),
             gradients,
@@ -132,6 +177,29 @@ rnn_step = Exercise(
             "You detached h: the values are right, but no gradient flows back to the step before.",
             _detached_state,
         ),
+        Mistake("You add b_ih twice and b_hh not at all.", _one_bias_twice),
+        Mistake(
+            "The bracket of your tanh closes too early: h W_hh.T and b_hh are added after it. All four terms belong inside.",
+            _state_outside,
+        ),
+        Mistake(
+            "You add the old state to the result. In this cell h enters only through h W_hh.T, inside the tanh.",
+            _old_state_added,
+        ),
+        Mistake(
+            "Each of your units hears only itself: you use the diagonal of W_hh, or a product element by element. The term is "
+            "a matrix product, h @ W_hh.T.",
+            _elementwise,
+        ),
     ),
-    forbids=("rnn_tanh", "rnn_tanh_cell", "rnn_relu", "rnn_relu_cell"),
+    forbids=(
+        "rnn_tanh",
+        "rnn_tanh_cell",
+        "rnn_relu",
+        "rnn_relu_cell",
+        "gru",
+        "gru_cell",
+        "lstm",
+        "lstm_cell",
+    ),
 )

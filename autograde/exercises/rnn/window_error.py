@@ -74,6 +74,18 @@ def _guesses_a_carry(w: int, t: int) -> float:
     return 2.0 ** -(w - 1) * (1 + 2.0 ** -(t - w + 1)) / 2 if t >= w else 0.0
 
 
+def _carry_one_too_high(w: int, t: int) -> float:
+    return 2.0 ** -(w - 1) * (1 - 2.0 ** -(t - w + 2)) / 2 if t >= w else 0.0
+
+
+def _first_hidden_bit_missed(w: int, t: int) -> float:
+    return reference.window_error(w, t) if t > w else 0.0
+
+
+def _carry_only_made(w: int, t: int) -> float:
+    return 2.0 ** -(w - 1) / 4 if t >= w else 0.0
+
+
 window_error = Exercise(
     reference.window_error,
     requirements=(
@@ -81,6 +93,7 @@ window_error = Exercise(
             "far from the first bit",
             (
                 Case("positions far from bit 0", _pairs(1, 2, 3, 5, 8, offset=(26, 60))),
+                Case("position 100 and beyond", _pairs(1, 4, 12, offset=(90, 300))),
                 Case("wide windows, far from bit 0", _pairs(10, 12, 17, offset=(26, 40)), shown=False),
             ),
             error_table,
@@ -89,6 +102,7 @@ window_error = Exercise(
             "close to the first bit, where a carry is rarer",
             (
                 Case("the window misses only a few bits", _pairs(1, 2, 4, 7, offset=(0, 3))),
+                Case("8 to 20 bits out of sight", _pairs(1, 2, 4, 7, offset=(7, 19))),
                 Case("the window misses exactly one bit", _pairs(1, 3, 6, 11, offset=(0, 0))),
                 Case("the window misses two to five bits", _pairs(2, 3, 9, offset=(1, 4)), shown=False),
             ),
@@ -152,6 +166,20 @@ window_error = Exercise(
             "You use the probability that at least one position decides the carry. The error happens when none does: "
             "when all w - 1 positions propagate.",
             _one_position_decides,
+        ),
+        Mistake(
+            "You take the carry one position too high: the first position in the window is t - w + 1, and before position "
+            "0 there is no carry, p_0 = 0.",
+            _carry_one_too_high,
+        ),
+        Mistake(
+            "You return 0 for t = w. There bit 0 is out of sight already: everything is seen only for t < w.",
+            _first_hidden_bit_missed,
+        ),
+        Mistake(
+            "You count only carries that are made at the position just below the window. A carry that was made further down "
+            "can be passed on: p_{n+1} = 1/4 + p_n / 2.",
+            _carry_only_made,
         ),
     ),
 )
