@@ -74,9 +74,11 @@ def _seen(value: object, depth: int, counter: Iterator[int]) -> Value:
     if depth >= MAX_DEPTH:
         return Foreign(f"a nest more than {MAX_DEPTH} levels deep")
     if issubclass(kind, tuple):  # a named tuple, too
-        return tuple(_seen(item, depth + 1, counter) for item in tuple.__iter__(value))  # type: ignore[arg-type]
+        items: Iterator[object] = tuple.__iter__(value)  # type: ignore[arg-type]
+        return tuple(_seen(item, depth + 1, counter) for item in items)
     if issubclass(kind, list):
-        return tuple(_seen(item, depth + 1, counter) for item in list.__iter__(value))  # type: ignore[arg-type]
+        items = list.__iter__(value)  # type: ignore[arg-type]
+        return tuple(_seen(item, depth + 1, counter) for item in items)
     if issubclass(kind, dict):
         return _seen_dict(dict.items(value), depth, counter)  # type: ignore[arg-type]
     return Foreign(_describe(value))
