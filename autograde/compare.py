@@ -125,8 +125,8 @@ def _structure(
 def _wrong_type(label: str, expected: Value, got: Value) -> str:
     if isinstance(expected, dict) and isinstance(got, dict):
         missing, unknown = sorted(set(expected) - set(got)), sorted(set(got) - set(expected))
-        parts = [f"{', '.join(map(repr, missing))} is missing"] if missing else []
-        parts += [f"{', '.join(map(repr, unknown))} is not asked for"] if unknown else []
+        parts = [f"missing: {', '.join(map(repr, missing))}"] if missing else []
+        parts += [f"not asked for: {', '.join(map(repr, unknown))}"] if unknown else []
         return f"Wrong keys in {label}: {'; '.join(parts)}."
     return f"Wrong type for {label}: expected {kind_name(expected)}, got {kind_name(got)}."
 

@@ -6,7 +6,7 @@ another process, so it holds no reference and no expected value. A topic's own p
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,6 +109,27 @@ class Allocations:
             "peak memory": memory.peak,
             "saved for backward": memory.saved,
         }
+
+
+def twice(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
+    """The results of two calls, looked at after both: the second one gets the inputs with the opposite sign.
+
+    An implementation that writes into a buffer of its own, or remembers an earlier result, shows it here.
+    """
+    opposite = map_floats(inputs, lambda tensor: -tensor)
+    first, second = implementation(*inputs.values()), implementation(*opposite.values())
+    return {"the first result": first, "the second result": second}
+
+
+def map_floats(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """A nest of inputs with ``change`` applied to its floating-point tensors."""
+    if isinstance(value, Tensor):
+        return change(value) if value.dtype.is_floating_point else value
+    if isinstance(value, Mapping):
+        return {key: map_floats(item, change) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(map_floats(item, change) for item in value)
+    return value
 
 
 def inputs_unchanged(implementation: Implementation, inputs: Inputs) -> tuple[()]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from autograde.observe import Counted, observe
-from autograde.probes import Allocations, Gradients, allocations, gradients, inputs_unchanged, outputs
+from autograde.probes import Allocations, Gradients, allocations, gradients, inputs_unchanged, outputs, twice
 from autograde.values import Foreign, SeenTensor
 from engine.helpers import exercise, finding, requirement
 
@@ -521,3 +521,19 @@ def test_counted_counts_a_call_that_raises():
     with pytest.raises(ValueError):  # noqa: PT011
         step()
     assert step.calls == 1
+
+
+def test_two_calls_show_a_buffer_that_outlives_the_call():
+    buffer = torch.zeros(3)
+
+    def honest(x):
+        return 2 * x
+
+    def leaking(x):
+        return torch.mul(x, 2, out=buffer)
+
+    x = torch.tensor([1.0, 2.0, 3.0])
+    for function, first in ((honest, 2 * x), (leaking, -2 * x)):
+        seen = observe(twice, function, {"x": x}).value
+        assert torch.equal(seen["the first result"].data, first)
+        assert torch.equal(seen["the second result"].data, -2 * x)

@@ -28,7 +28,7 @@ def unrolled(implementation: Implementation, inputs: Inputs) -> Any:
 def unrolled_and_counted(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
     """(out, h_last), and how often the cell was called."""
     step = cell(inputs)
-    value = implementation(step, inputs["x"], inputs["h0"], inputs["lengths"])
+    value = implementation(lambda x_t, h: step(x_t, h), inputs["x"], inputs["h0"], inputs["lengths"])
     return {"value": value, "calls of step": step.calls}
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from autograde.exercise import Case, Draw, Exercise, Mistake, Requirement
 from autograde.observe import Inputs
-from autograde.probes import gradients
+from autograde.probes import gradients, twice
 from utils.reference import rnn as reference
 
 
@@ -118,6 +118,23 @@ def _elementwise(x: Tensor, h: Tensor, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor,
     return torch.tanh(x @ W_ih.T + b_ih + h * W_hh.diagonal() + b_hh)
 
 
+class _Buffer:
+    """One buffer for all results."""
+
+    result: Tensor | None = None
+
+
+def _one_buffer_for_all(
+    x: Tensor, h: Tensor, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor
+) -> Tensor:
+    new = torch.tanh(x @ W_ih.T + b_ih + h @ W_hh.T + b_hh)
+    if new.requires_grad:
+        return new
+    if _Buffer.result is None or _Buffer.result.shape != new.shape or _Buffer.result.dtype != new.dtype:
+        _Buffer.result = torch.empty_like(new)
+    return _Buffer.result.copy_(new)
+
+
 rnn_step = Exercise(
     reference.rnn_step,
     requirements=(
@@ -137,6 +154,14 @@ rnn_step = Exercise(
         Requirement(
             "large inputs saturate, nothing overflows",
             (Case("every second row with inputs of size 1000", _half_saturated),),
+        ),
+        Requirement(
+            "two calls do not disturb each other",
+            (
+                Case("two calls, 4 sequences", _step(4, 3, 8)),
+                Case("two calls, a batch of one", _step(1, 2, 3), shown=False),
+            ),
+            twice,
         ),
         Requirement(
             "gradients",
@@ -190,6 +215,11 @@ rnn_step = Exercise(
             "Each of your units hears only itself: you use the diagonal of W_hh, or a product element by element. The term is "
             "a matrix product, h @ W_hh.T.",
             _elementwise,
+        ),
+        Mistake(
+            "A second call overwrites the result of the first: you write into a tensor that outlives the call. Return a new "
+            "one each time.",
+            _one_buffer_for_all,
         ),
     ),
     forbids=(
