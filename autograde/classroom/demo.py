@@ -14,10 +14,8 @@ from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode
-from traitlets.config import Config
 
 from autograde.classroom.folder import ClassFolder, convert, in_folder, make_class
-from autograde.classroom.preprocessors import AUTOGRADE_STEPS
 from autograde.course import exercises
 from autograde.exercise import Exercise, Mistake
 from autograde.grade import grade
@@ -76,11 +74,9 @@ def demo(folder: Path, topic: str, count: int, on_student: Callable[[str], None]
     for student in students:
         hand_in(made, student)
     _register(made, students)
-    more = Config()
-    more.Autograde.autograde_preprocessors = AUTOGRADE_STEPS
     for student in students:
         if not student.missing:
-            convert("Autograde", made, more, student.name)
+            convert("Autograde", made, student.name)
         on_student(student.name)
     convert("GenerateFeedback", made)
     scores = export(made)

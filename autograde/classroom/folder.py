@@ -83,7 +83,7 @@ def make_class(folder: Path, topic: str) -> ClassFolder:
     return made
 
 
-def convert(converter: str, folder: ClassFolder, more: Config | None = None, student: str = "*") -> list[str]:
+def convert(converter: str, folder: ClassFolder, student: str = "*") -> list[str]:
     """Run one of nbgrader's converters in a class folder, as its command line would.
 
     Returns:
@@ -97,7 +97,6 @@ def convert(converter: str, folder: ClassFolder, more: Config | None = None, stu
     from nbgrader.coursedir import CourseDirectory
 
     config = folder.settings()
-    config.merge(more or Config())
     config.CourseDirectory.assignment_id = folder.topic
     config.CourseDirectory.student_id = student
     messages: list[tuple[int, str]] = []

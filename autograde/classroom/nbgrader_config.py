@@ -1,14 +1,15 @@
 """nbgrader's configuration for a class that does lessons of this course.
 
-Everything below works with stock nbgrader: generate_assignment, autograde, generate_feedback, export, the Validate
-button and the formgrader. Add settings of your own at the end. A mistake in this file stops nbgrader; it never grades
-with its defaults instead.
+With it, nbgrader's own commands work in this folder: generate_assignment, autograde, generate_feedback, export, the
+Validate button and the formgrader. Add settings of your own at the end. A mistake in this file stops nbgrader; it never
+grades with its defaults instead.
 """
 
 from pathlib import Path
 
 c = get_config()  # type: ignore[name-defined]
 
+from autograde.classroom.preprocessors import AUTOGRADE_STEPS
 from autograde.classroom.settings import stop_on_errors
 
 stop_on_errors()
@@ -17,6 +18,10 @@ c.CourseDirectory.root = str(Path(__file__).parent.resolve())
 c.CourseDirectory.course_id = "rederive"
 # The gradebook is an SQLite file in this folder. For PostgreSQL:
 # c.CourseDirectory.db_url = "postgresql://user@host/gradebook"
+
+# A notebook runs in a process of its own, and the verdicts are made outside of it, with partial credit. Without this line
+# nbgrader runs the check cells itself, in the student's kernel: each then gives all of its points or none.
+c.Autograde.autograde_preprocessors = AUTOGRADE_STEPS
 
 # Demo cells train and plot. They carry no points, so grading leaves them out.
 c.Execute.skip_cells_with_tag = "demo"

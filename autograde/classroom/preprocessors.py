@@ -1,8 +1,6 @@
 """nbgrader's Execute and SaveAutoGrades with our verdicts: cells run in a process of their own, grades are made here.
 
-Set in a configuration as
-
-    c.Autograde.autograde_preprocessors = AUTOGRADE_STEPS
+A class's ``nbgrader_config.py`` sets ``c.Autograde.autograde_preprocessors = AUTOGRADE_STEPS``.
 """
 
 from __future__ import annotations

@@ -78,17 +78,28 @@ def test_late_work_is_marked_late(demo):
 
 
 @pytest.mark.slow
+def test_nbgraders_own_command_gives_the_same_grades(demo, tmp_path):
+    folder = tmp_path / "again"
+    shutil.copytree(demo[0], folder)
+    done = run(folder, "nbgrader", "autograde", "rnn", "--force")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert by_exercise(folder) == by_exercise(demo[0])
+
+
+@pytest.mark.slow
 def test_stock_nbgrader_agrees_on_what_is_fully_right_or_fully_wrong(demo, tmp_path):
     """Stock nbgrader gives a check all of its points or none; ours gives a part where a part is right."""
     folder = tmp_path / "stock"
     shutil.copytree(demo[0], folder)
     config = folder / "nbgrader_config.py"
+    ours = "c.Autograde.autograde_preprocessors = AUTOGRADE_STEPS\n"
+    assert ours in config.read_text()
+    config.write_text(config.read_text().replace(ours, ""))
     done = run(folder, "nbgrader", "autograde", "rnn", "--force")
     assert done.returncode == 0, done.stderr[-3000:]
     assert run(folder, "nbgrader", "generate_feedback", "rnn", "--force").returncode == 0
     assert run(folder, "nbgrader", "export", "--to", "stock.csv").returncode == 0
     ours, theirs = by_exercise(demo[0]), by_exercise(folder)
-    assert config.is_file()
     assert ours.keys() == theirs.keys()
     assert len(ours) == 6 * (STUDENTS - 1)
     bank = exercises("rnn")
@@ -128,8 +139,35 @@ def small(tmp_path_factory):
     return made
 
 
+HOSTILE = """
+from IPython import get_ipython
+import torch, autograde.notebook, autograde.compare
+get_ipython().input_transformers_cleanup.append(lambda lines: [])
+torch.allclose = torch.equal = lambda *a, **k: True
+autograde.notebook.Check.__call__ = lambda self, implementation: None
+autograde.compare.compare = lambda *a: None
+"""
+
+
+def test_a_notebook_that_tampers_with_its_checks_gets_nothing(small):
+    """Each of these gives full marks under stock nbgrader: tags that skip the checks, and patched checks."""
+    place = small.submitted("cheat")
+    place.mkdir(parents=True)
+    notebook = nbformat.read(small.release / "01_vanilla_rnn.ipynb", as_version=4)
+    notebook.cells.insert(1, nbformat.v4.new_code_cell(HOSTILE))
+    for cell in notebook.cells:
+        if cell.metadata.get("nbgrader", {}).get("grade"):
+            cell.metadata["tags"] = ["skip-execution", "demo"]
+    nbformat.write(notebook, place / "01_vanilla_rnn.ipynb")
+    done = run(small.root, "nbgrader", "autograde", "rnn", "--student", "cheat")
+    assert done.returncode == 0, done.stderr[-3000:]
+    scores = {name: score for (student, name), score in by_exercise(small.root).items() if student == "cheat"}
+    assert len(scores) == 6
+    assert set(scores.values()) == {0.0}
+
+
 @pytest.mark.parametrize(
-    "line", ['raise RuntimeError("mine")', "c.Execute.timeout = = 3", 'c.Execute.timeout = "soon"'],
+    "line", ['raise RuntimeError("mine")', "c.Execute.timeout = = 3", 'c.LimitOutput.max_lines = "many"'],
     ids=["an exception", "no Python", "a wrong type"],
 )  # fmt: skip
 def test_a_broken_configuration_stops_nbgrader(small, line):
