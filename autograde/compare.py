@@ -13,7 +13,7 @@ from torch import Tensor
 
 from autograde.exercise import Bound, Exercise, Sample
 from autograde.expect import Expected, as_double
-from autograde.observe import Observation, Raised
+from autograde.observe import CHANGED, Observation, Raised
 from autograde.shapes import explain, returned_names
 from autograde.values import MAX_BITS, Foreign, SeenTensor, Value, dtype_name, kind_name, leaves
 
@@ -56,10 +56,15 @@ def compare(exercise: Exercise, sample: Sample, expected: Expected, observed: Ob
     if found is None:
         found = _leaves(sample, expected, observed, names)
     if found is None and observed.changed:
-        changed = ", ".join(observed.changed)
-        message = f"Your function changed its input in place: {changed}. Whoever calls it still needs the old values."
-        found = Finding("changed", message, case)
+        found = _changed_in_place(", ".join(observed.changed), case)
     return found
+
+
+def _changed_in_place(names: str, case: str) -> Finding:
+    message = (
+        f"Your function changed its input in place: {names}. Whoever calls it still needs the old values."
+    )
+    return Finding("changed", message, case)
 
 
 def _forbidden(called: tuple[str, ...]) -> str:
@@ -159,7 +164,9 @@ def _leaves(
     got = dict(leaves(observed.value))
     for path, wanted in leaves(expected.single.value):
         bound = sample.requirement.bounds.get(path)
-        if bound is not None:
+        if path == CHANGED and got[path]:
+            found: Finding | None = _changed_in_place(str(got[path]), sample.case.name)
+        elif bound is not None:
             found = _cost(bound, path, got[path], sample)
         elif wanted is None or got[path] is None:
             found = None

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from autograde.nests import map_tensors
 from autograde.observe import Implementation, Inputs, Observation, Probe
 from autograde.probes import outputs
 
@@ -186,14 +187,3 @@ def samples(requirement: Requirement, graded: bool, seed: int, device: str = "cp
 def to_device(value: Any, device: str) -> Any:
     """A nest of inputs with its tensors on ``device``."""
     return value if device == "cpu" else map_tensors(value, lambda t: t.to(device))
-
-
-def map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """A nest of inputs with ``change`` applied to its tensors."""
-    if isinstance(value, Tensor):
-        return change(value)
-    if isinstance(value, Mapping):
-        return {key: map_tensors(item, change) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(map_tensors(item, change) for item in value)
-    return value

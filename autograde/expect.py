@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from autograde.exercise import Case, Requirement, Sample, map_tensors
+from autograde.exercise import Case, Requirement, Sample
+from autograde.nests import map_floats
 from autograde.observe import Implementation, Inputs, Observation, observe, silenced
 from autograde.values import SeenTensor, Value, leaves
 
@@ -76,7 +77,7 @@ def derive(reference: Implementation, sample: Sample) -> Expected:
     """Run the reference in a case, as it is, in float64 and shaken, and derive the tolerances."""
     requirement, inputs = sample.requirement, sample.inputs
     single = _run(reference, requirement, inputs, sample)
-    exact = dict(leaves(_run(reference, requirement, map_tensors(inputs, _double), sample).value))
+    exact = dict(leaves(_run(reference, requirement, map_floats(inputs, _double), sample).value))
     shaken = [_shaken(reference, sample, draw) for draw in range(DRAWS)]
     units = {
         path: _unit(leaf, exact[path], [other[path] for other in shaken], requirement.rows)
@@ -105,19 +106,15 @@ def _shaken(reference: Implementation, sample: Sample, draw: int) -> dict[str, V
     generator = torch.Generator().manual_seed(7 + draw)
 
     def shake(tensor: Tensor) -> Tensor:
-        if not tensor.dtype.is_floating_point:
-            return tensor
         noise = 2 * torch.rand(tensor.shape, generator=generator, dtype=torch.float64) - 1
         double = _double(tensor)
         return double + double * (ROUNDING * noise).to(double.device)
 
-    return dict(leaves(_run(reference, sample.requirement, map_tensors(sample.inputs, shake), sample).value))
+    return dict(leaves(_run(reference, sample.requirement, map_floats(sample.inputs, shake), sample).value))
 
 
 def _double(tensor: Tensor) -> Tensor:
     """The tensor in float64, with its strides."""
-    if not tensor.dtype.is_floating_point:
-        return tensor
     return torch.empty_strided(
         tensor.shape, tensor.stride(), dtype=torch.float64, device=tensor.device
     ).copy_(tensor)

@@ -29,6 +29,8 @@ Implementation = Callable[..., Any]
 Probe = Callable[[Implementation, Inputs], Any]
 
 MAX_MESSAGE = 2_000
+CHANGED = "changed in place"
+"""Under this key a probe that hands in copies of the inputs tells which of them were changed."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ def observe(
             raise
         except BaseException as error:  # SystemExit too: an answer that leaves is an answer that failed
             raised = describe_exception(error)
-    return Observation(value, raised, _changed(inputs, handed_in), tuple(sorted(called)))
+    return Observation(value, raised, changed_inputs(inputs, handed_in), tuple(sorted(called)))
 
 
 def copy_inputs(value: Any) -> Any:
@@ -127,19 +129,22 @@ def _copy_tensor(tensor: Tensor) -> Tensor:
     return copy.copy_(tensor.detach()).requires_grad_(tensor.requires_grad)
 
 
-def _changed(before: Any, after: Any, name: str = "") -> tuple[str, ...]:
+def changed_inputs(before: Any, after: Any, name: str = "") -> tuple[str, ...]:
+    """Names of the parts of a nest of inputs that are no longer what they were."""
     if isinstance(before, Tensor):
         return () if _same(before, after) else (name,)
     if isinstance(before, Mapping):
         if not isinstance(after, Mapping) or set(before) != set(after):
             return (name,)
         names = ((key, f"{name}[{key!r}]" if name else str(key)) for key in before)
-        return tuple(found for key, label in names for found in _changed(before[key], after[key], label))
+        return tuple(
+            found for key, label in names for found in changed_inputs(before[key], after[key], label)
+        )
     if isinstance(before, (list, tuple)):
         if not isinstance(after, (list, tuple)) or len(before) != len(after):
             return (name,)
         pairs = enumerate(zip(before, after, strict=True))
-        return tuple(found for i, (b, a) in pairs for found in _changed(b, a, f"{name}[{i}]"))
+        return tuple(found for i, (b, a) in pairs for found in changed_inputs(b, a, f"{name}[{i}]"))
     if type(before) in (bool, int, float, str, type(None)):
         return () if type(after) is type(before) and (after == before or after != after) else (name,)
     return ()

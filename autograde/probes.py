@@ -6,7 +6,7 @@ another process, so it holds no reference and no expected value. A topic's own p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from autograde.meters import measure_memory
-from autograde.observe import Implementation, Inputs, Probe, copy_inputs
+from autograde.nests import map_floats
+from autograde.observe import CHANGED, Implementation, Inputs, Probe, changed_inputs, copy_inputs
 
 PROJECTION_SEED = 20_240
 
@@ -32,21 +33,24 @@ class Gradients:
     Every floating-point tensor among the inputs gets a gradient. The projection is a fixed random vector per output
     tensor, so that one backward pass sees every element of the Jacobian with probability one.
 
-    Observes ``{"value": result, "gradient of NAME": tensor or None, ...}``.
+    Observes ``{"value": result, "gradient of NAME": tensor or None, ..., CHANGED: names of inputs}``; the last because the
+    implementation gets copies through which gradients flow, and changes those.
     """
 
     of: Probe = outputs
 
     def __call__(self, implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
         leaves: dict[str, Tensor] = {}
-        value = self.of(implementation, _track(inputs, "", leaves))
+        tracked = _track(inputs, "", leaves)
+        value = self.of(implementation, tracked)
         projected = project(value)
         if projected is None or not projected.requires_grad:
             found: tuple[Tensor | None, ...] = (None,) * len(leaves)
         else:
             found = torch.autograd.grad(projected, list(leaves.values()), allow_unused=True)
         names = (f"gradient of {name}" for name in leaves)
-        return {"value": value, **dict(zip(names, found, strict=True))}
+        changed = ", ".join(changed_inputs(inputs, tracked))
+        return {"value": value, **dict(zip(names, found, strict=True)), CHANGED: changed}
 
 
 def project(value: Any) -> Tensor | None:
@@ -119,17 +123,6 @@ def twice(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
     opposite = map_floats(inputs, lambda tensor: -tensor)
     first, second = implementation(*inputs.values()), implementation(*opposite.values())
     return {"the first result": first, "the second result": second}
-
-
-def map_floats(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """A nest of inputs with ``change`` applied to its floating-point tensors."""
-    if isinstance(value, Tensor):
-        return change(value) if value.dtype.is_floating_point else value
-    if isinstance(value, Mapping):
-        return {key: map_floats(item, change) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(map_floats(item, change) for item in value)
-    return value
 
 
 def inputs_unchanged(implementation: Implementation, inputs: Inputs) -> tuple[()]:

@@ -7,7 +7,7 @@ import cloudpickle
 import pytest
 import torch
 
-from autograde.observe import Counted, observe
+from autograde.observe import CHANGED, Counted, observe
 from autograde.probes import Allocations, Gradients, allocations, gradients, inputs_unchanged, outputs, twice
 from autograde.values import Foreign, SeenTensor
 from engine.helpers import exercise, finding, requirement
@@ -375,7 +375,7 @@ def test_gradients_of_every_floating_input_are_observed():
     value = observe(gradients, product, {**X, "n": torch.tensor(2)} | {}).raised
     assert value is not None  # three arguments for a function of two
     seen = observe(gradients, lambda x, y, n: product(x, y) * n, {**X, "n": torch.tensor(2)}).value
-    assert set(seen) == {"value", "gradient of x", "gradient of y"}
+    assert set(seen) == {"value", "gradient of x", "gradient of y", CHANGED}
     assert torch.allclose(seen["gradient of y"].data / seen["gradient of x"].data, torch.tan(X["x"]) * 1.0)
 
 
@@ -471,7 +471,7 @@ def test_gradients_of_nested_inputs_and_outputs_are_named():
     seen = observe(
         Gradients(), lambda p: (p["w"] * 2, [p["b"].sum()]), {"p": {"w": torch.ones(2), "b": torch.ones(3)}}
     )
-    assert set(seen.value) == {"value", "gradient of p['w']", "gradient of p['b']"}
+    assert set(seen.value) == {"value", "gradient of p['w']", "gradient of p['b']", CHANGED}
 
 
 def test_a_gradient_that_the_reference_does_not_have_either_is_not_asked_for():
@@ -537,3 +537,21 @@ def test_two_calls_show_a_buffer_that_outlives_the_call():
         seen = observe(twice, function, {"x": x}).value
         assert torch.equal(seen["the first result"].data, first)
         assert torch.equal(seen["the second result"].data, -2 * x)
+
+
+def test_a_change_in_place_is_seen_where_only_gradients_are_looked_at():
+    def honest(x, b):
+        return x + b
+
+    def overwriting(x, b):
+        b += x
+        return b.clone()
+
+    made = exercise(
+        honest,
+        requirements=(requirement(lambda s: {"x": s.normal(2), "b": s.normal(2)}, probe=gradients),),
+    )
+    assert finding(made, honest) is None
+    found = finding(made, overwriting)
+    assert found.kind == "changed"
+    assert "in place: b." in found.message

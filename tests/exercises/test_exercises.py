@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from autograde.course import exercises, read_course, root
-from autograde.exercise import Case, Exercise, Mistake, Requirement, map_tensors, samples
+from autograde.exercise import Case, Exercise, Mistake, Requirement, samples
 from autograde.killrate import answers, as_markdown, measure_exercise
+from autograde.nests import map_tensors
 from autograde.observe import observe
 from autograde.values import SeenTensor, leaves
 

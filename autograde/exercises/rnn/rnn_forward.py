@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from autograde.exercise import Bound, Case, Draw, Exercise, Mistake, Requirement, map_tensors
+from autograde.exercise import Bound, Case, Draw, Exercise, Mistake, Requirement
+from autograde.nests import map_floats
 from autograde.observe import Counted, Implementation, Inputs, Observation
 from autograde.probes import Gradients
 from autograde.values import SeenTensor
@@ -63,7 +64,7 @@ def _sequences(
 
 def _double(draw: Callable[[Draw], Inputs]) -> Callable[[Draw], Inputs]:
     """The same inputs in float64."""
-    return lambda source: map_tensors(draw(source), lambda t: t.double() if t.dtype.is_floating_point else t)
+    return lambda source: map_floats(draw(source), lambda t: t.double())
 
 
 def _strided(source: Draw) -> Inputs:
