@@ -217,9 +217,9 @@ def _triton() -> Iterator[Finding]:
 
 
 def _bubblewrap() -> Iterator[Finding]:
-    purpose = "grading other people's notebooks"
+    purpose = "tests that cut off the network; the sandbox for other people's notebooks will need it"
     if not sys.platform.startswith("linux"):
-        remedy = "grade on Linux; on Windows, inside WSL"
+        remedy = "work on Linux; on Windows, inside WSL"
         yield Finding("bubblewrap", False, purpose, "exists for Linux only", remedy)
         return
     if shutil.which("bwrap") is None:
