@@ -189,6 +189,7 @@ def _window(centre: int, size: int) -> slice:
 def _draw(got: Tensor, expected: Tensor, names: tuple[str, ...]) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     from utils.plotting import DIVERGING
 
@@ -204,6 +205,8 @@ def _draw(got: Tensor, expected: Tensor, names: tuple[str, ...]) -> bytes:
         finite = matrix.where(matrix.isfinite(), float("nan")).numpy()
         image = axes.imshow(finite, cmap=DIVERGING, vmin=-limit, vmax=limit, aspect="auto")
         axes.set_title(title, fontsize=9)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel(names[-1], fontsize=8)
         axes.set_ylabel(names[-2], fontsize=8)
         axes.tick_params(labelsize=7)
