@@ -69,7 +69,7 @@ def _double(draw: Callable[[Draw], Inputs]) -> Callable[[Draw], Inputs]:
 
 def _strided(source: Draw) -> Inputs:
     """Time first in memory, as many data sets are."""
-    drawn = dict(_sequences(6, (6, 3, 1, 4))(source))
+    drawn = dict(_sequences(6, (6, 6, 6, 6))(source))
     drawn["x"] = drawn["x"].transpose(0, 1).contiguous().transpose(0, 1)
     drawn["h0"] = drawn["h0"].t().contiguous().t()
     return drawn
