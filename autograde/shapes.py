@@ -7,8 +7,6 @@ import typing
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from torch import Tensor
-
 Shape = tuple[int, ...]
 
 
@@ -30,18 +28,6 @@ def returned_names(reference: Callable[..., Any]) -> dict[str, tuple[str, ...]]:
     parts = typing.get_args(annotation) if typing.get_origin(annotation) is tuple else ()
     labelled = [(f"[{i}]", part) for i, part in enumerate(parts)] or [("", annotation)]
     return {path: names for path, part in labelled if (names := dimension_names(part)) is not None}
-
-
-def argument_names(reference: Callable[..., Any], inputs: dict[str, Any]) -> dict[str, tuple[str, ...]]:
-    """Dimension names of the tensors among the inputs, by their names."""
-    try:
-        hints = typing.get_type_hints(reference)
-    except Exception:
-        return {}
-    named = {
-        key: dimension_names(hints.get(key)) for key, value in inputs.items() if isinstance(value, Tensor)
-    }
-    return {key: names for key, names in named.items() if names is not None}
 
 
 def show(shape: Sequence[int], names: tuple[str, ...] | None = None) -> str:

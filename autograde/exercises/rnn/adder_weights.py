@@ -12,16 +12,6 @@ from autograde.exercise import Case, Draw, Exercise, Mistake, Requirement
 from autograde.observe import Implementation, Inputs
 from utils.reference import rnn as reference
 
-ADDER_SHAPES = {
-    "W_ih": (3, 2),
-    "W_hh": (3, 3),
-    "b_ih": (3,),
-    "b_hh": (3,),
-    "h0": (3,),
-    "w_out": (3,),
-    "b_out": (),
-}
-
 
 def adder_shapes(implementation: Implementation, inputs: Inputs) -> Any:
     """What stands under each key, as text."""
