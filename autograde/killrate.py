@@ -65,17 +65,25 @@ def measure(topic: str) -> list[Row]:
 
 
 def answers(topic: str) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
-    """Right and lazy answers of a topic, from ``tests/exercises/<topic>.py``.
+    """Right and lazy answers of a topic by exercise, from ``tests/exercises/<topic>.py`` or a folder of that name.
 
     Raises:
-        CourseError: there is no such file.
+        CourseError: there are none.
     """
-    path = root() / "tests" / "exercises" / f"{topic}.py"
-    if not path.is_file():
+    folder = root() / "tests" / "exercises"
+    files = [folder / f"{topic}.py"] if (folder / f"{topic}.py").is_file() else []
+    files += sorted((folder / topic).glob("*.py"))
+    if not files:
         raise CourseError(
             f"There are no right answers for the topic {topic!r}: tests/exercises/{topic}.py is missing."
         )
-    return load_answers(path)
+    right: dict[str, list[Any]] = {}
+    lazy: dict[str, list[Any]] = {}
+    for file in files:
+        more_right, more_lazy = load_answers(file)
+        right |= more_right
+        lazy |= more_lazy
+    return right, lazy
 
 
 def load_answers(path: Path) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:

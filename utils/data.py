@@ -49,6 +49,23 @@ def pairs(a: int, b: int, bits: int) -> Float[Tensor, "1 bits 2"]:
     return torch.stack([to_bits(a, bits), to_bits(b, bits)], dim=-1)[None].float()
 
 
+def pydoc_text() -> str:
+    """The language reference that ships with Python, as one text of about 460,000 ASCII characters.
+
+    The sections are in alphabetical order of their names. The text changes a little with the version of Python: use it
+    for ratios and orderings, not for digits.
+    """
+    text = "\n".join(topics[name] for name in sorted(topics))
+    return text.encode("ascii", "ignore").decode("ascii")
+
+
+def encode_text(text: str) -> tuple[Int[Tensor, "characters"], str]:
+    """Characters as numbers: (ids, alphabet), where alphabet[ids[k]] is character k and the alphabet is sorted."""
+    alphabet = "".join(sorted(set(text)))
+    number = {character: k for k, character in enumerate(alphabet)}
+    return torch.tensor([number[character] for character in text]), alphabet
+
+
 def pydoc_lines(n: int, seed: int = 0) -> list[str]:
     """Draw n different non-empty lines from the documentation that ships with Python.
 

@@ -1,4 +1,4 @@
-"""Recurrent networks: the exercises of the series `rnn`.
+"""One recurrent layer: a step, its unrolling over a ragged batch, and an adder built by hand.
 
 The cell is the one of Elman, "Finding Structure in Time", Cognitive Science 14 (1990), in the layout of torch.nn.RNN.
 """

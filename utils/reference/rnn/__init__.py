@@ -1,0 +1,17 @@
+"""Recurrent networks: the references of the series ``rnn``, one module for each notebook."""
+
+from utils.reference.rnn.elman import adder_weights, last_valid, n_params, rnn_forward, rnn_step, window_error
+from utils.reference.rnn.gates import gru_step, lstm_step
+
+__all__ = [
+    # 01_vanilla_rnn
+    "adder_weights",
+    "last_valid",
+    "n_params",
+    "rnn_forward",
+    "rnn_step",
+    "window_error",
+    # 03_gates
+    "gru_step",
+    "lstm_step",
+]
