@@ -41,7 +41,9 @@ def yours(lesson: str, *names: str) -> Any:
         RuntimeError: a notebook that is graded asked; there is no other notebook beside it.
     """
     if notebook.HANDED_OVER:
-        raise RuntimeError("yours() is for cells that grading skips. In an exercise, write the function itself.")
+        raise RuntimeError(
+            "yours() is for cells that grading skips. In an exercise, write the function itself."
+        )
     topic = lesson.split("/")[0]
     bank = {name: _exercise(topic, name) for name in names}
     path = _find(lesson)

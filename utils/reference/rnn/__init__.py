@@ -6,12 +6,12 @@ from utils.reference.rnn.gates import gru_step, lstm_step
 __all__ = [
     # 01_vanilla_rnn
     "adder_weights",
+    # 03_gates
+    "gru_step",
     "last_valid",
+    "lstm_step",
     "n_params",
     "rnn_forward",
     "rnn_step",
     "window_error",
-    # 03_gates
-    "gru_step",
-    "lstm_step",
 ]
