@@ -4,9 +4,7 @@ from utils.reference.rnn.elman import adder_weights, last_valid, n_params, rnn_f
 from utils.reference.rnn.gates import gru_step, lstm_step
 
 __all__ = [
-    # 01_vanilla_rnn
     "adder_weights",
-    # 03_gates
     "gru_step",
     "last_valid",
     "lstm_step",
