@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from autograde.course import CourseError, read_course, root
+from autograde.course import CourseError, lesson_ids, read_course, root
 from autograde.progress import write_atomically
 from autograde.version import __version__
 
@@ -134,7 +136,7 @@ def _print_result(result: object) -> None:
     for heading, justify in (("exercise", "left"), ("result", "left"), ("points", "right")):
         table.add_column(heading, justify=justify)  # type: ignore[arg-type]
     for name, exercise in result.exercises.items():
-        state = "not written yet" if exercise.not_written else exercise.verdict
+        state = "not written yet" if exercise.not_written else "given" if exercise.given else exercise.verdict
         table.add_row(name, state, f"{exercise.score} of {exercise.max_score}")
     table.add_section()
     table.add_row("all", "", f"{result.score} of {result.max_score}")
@@ -252,6 +254,91 @@ def doctor() -> None:
     found = findings()
     out.print(render(found))
     raise typer.Exit(WRONG if failed(found) else RIGHT)
+
+
+@app.command()
+def progress(as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False) -> None:
+    """Say which exercises of which lessons have passed, from the folder that you are in, or from work/."""
+    from autograde.coursemap import progress_rows
+
+    folder, work = root(), _work()
+    rows = progress_rows(folder, work)
+    if as_json:
+        print(json.dumps([_progress_json(row) for row in rows], indent=2))
+        return
+    table = Table(title=f"Progress in {work}", title_justify="left")
+    for heading, justify in (("lesson", "left"), ("exercises passed", "right"), ("state", "left")):
+        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+    for row in rows:
+        begun = (work / f"{row.lesson.name}.ipynb").exists()
+        state = row.state if begun else "no copy in work/ yet: make lab"
+        table.add_row(row.lesson.name, f"{row.passed} of {len(row.lesson.exercises)}", state)
+    out.print(table)
+    for row in rows:
+        if row.outdated:
+            out.print(
+                f"{row.lesson.name}: there is a newer version. `autograde reset {row.lesson.name}` takes it, and sets "
+                "your copy aside.",
+                markup=False,
+            )
+
+
+def _progress_json(row: Any) -> dict[str, Any]:
+    return {
+        "lesson": row.lesson.name,
+        "passed": row.passed,
+        "exercises": len(row.lesson.exercises),
+        "outdated": row.outdated,
+    }
+
+
+def _work() -> Path:
+    from autograde.progress import find_work
+
+    return find_work() or root() / "work"
+
+
+@app.command()
+def reset(
+    lesson: Annotated[str, typer.Argument(help="Such as rnn/01_vanilla_rnn.")],
+) -> None:
+    """Take a fresh copy of a lesson. Your own copy is set aside, never deleted; what you have passed stays passed."""
+    from autograde import lab as laboratory
+    from autograde.progress import FOLDER
+
+    work = _work()
+    name = _lesson_name(lesson, work)
+    try:
+        aside = laboratory.reset(root(), work, name, datetime.now())
+        (work / FOLDER).mkdir(exist_ok=True)
+    except OSError as error:
+        raise CourseError(f"{name} could not be replaced; nothing was lost: {error}.") from None
+    out.print(f"A fresh copy is in {work / name}.ipynb.", markup=False, soft_wrap=True)
+    if aside is not None:
+        out.print(f"Your own copy is now {aside}.", markup=False, soft_wrap=True)
+        out.print(
+            "If it is open in JupyterLab, close its tab, and open the fresh copy from the file browser.",
+            markup=False,
+        )
+
+
+def _lesson_name(text: str, work: Path) -> str:
+    """``rnn/01_vanilla_rnn`` from that name, from a path to its notebook, or from a beginning that fits only one.
+
+    Raises:
+        CourseError: it fits no lesson, or several.
+    """
+    known = lesson_ids(root() / "lessons", "*.ipynb")
+    stem = text.removesuffix(".ipynb").replace("\\", "/").rstrip("/")
+    if stem in known:
+        return stem
+    with contextlib.suppress(ValueError):
+        stem = Path(text).resolve().relative_to(work.resolve()).with_suffix("").as_posix()
+    fits = [name for name in known if name == stem] or [name for name in known if name.startswith(stem)]
+    if len(fits) != 1:
+        found = "fits several lessons" if fits else "is no lesson"
+        raise CourseError(f"{text!r} {found}. Choose from: {', '.join(fits or known)}.")
+    return fits[0]
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,16 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from autograde.course import Course, Topic, read_course, root
-from autograde.lessons import METADATA, LessonInfo, all_lessons, digest, edited, of_topic, working_copy
+from autograde.lessons import (
+    METADATA,
+    LessonInfo,
+    all_lessons,
+    digest,
+    edited,
+    of_topic,
+    outdated,
+    working_copy,
+)
 from autograde.progress import find_work, results, write_atomically
 from autograde.version import __version__
 
@@ -74,40 +84,71 @@ def _family(title: str, topics: list[Topic], course: Course, lessons: list[Lesso
     return "\n".join(lines)
 
 
-def progress_rows(folder: Path, work: Path) -> list[tuple[LessonInfo, int]]:
-    """Each lesson with the number of its exercises that have been passed."""
+@dataclass(frozen=True)
+class Row:
+    """How far a learner has come in one lesson.
+
+    Attributes:
+        passed: exercises that have passed their check at least once.
+        outdated: the learner's copy comes from an older release.
+    """
+
+    lesson: LessonInfo
+    passed: int
+    outdated: bool
+
+    @property
+    def state(self) -> str:
+        """In words."""
+        total = len(self.lesson.exercises)
+        if self.passed == total:
+            return "finished"
+        return "not begun" if self.passed == 0 else f"{total - self.passed} to go"
+
+
+def progress_rows(folder: Path, work: Path) -> list[Row]:
+    """One row for each lesson of the course."""
     rows = []
     for lesson in all_lessons(folder):
-        passed = results(work, lesson.name)
-        rows.append((lesson, sum(1 for name in lesson.exercises if name in passed and passed[name].passed)))
+        known = results(work, lesson.name)
+        passed = sum(1 for name in lesson.exercises if name in known and known[name].passed)
+        rows.append(Row(lesson, passed, outdated(folder, work, lesson.name)))
     return rows
 
 
 def progress_html(folder: Path, work: Path) -> str:
-    """The progress table as HTML that takes the page's own colours."""
+    """The progress table as HTML that takes the page's own colours, and an offer where a lesson has changed."""
     cell = "text-align:left;padding:3px 18px 3px 0"
     rows = []
-    for lesson, passed in progress_rows(folder, work):
-        total = len(lesson.exercises)
-        state = "finished" if passed == total else "not begun" if passed == 0 else f"{total - passed} to go"
-        link = f'<a href="{escape(lesson.name)}.ipynb">{escape(lesson.title)}</a>'
+    for row in progress_rows(folder, work):
+        total = len(row.lesson.exercises)
+        link = f'<a href="{escape(row.lesson.name)}.ipynb">{escape(row.lesson.title)}</a>'
         bar = (
-            f'<progress max="{total}" value="{passed}" aria-label="{passed} of {total} exercises passed">'
-            f"</progress> {passed} of {total}"
+            f'<progress max="{total}" value="{row.passed}" aria-label="{row.passed} of {total} exercises passed">'
+            f"</progress> {row.passed} of {total}"
         )
-        cells = "".join(f'<td style="{cell}">{item}</td>' for item in (link, bar, state))
+        offer = f"<br>{_offer(row.lesson, '<code>', '</code>')}" if row.outdated else ""
+        cells = "".join(f'<td style="{cell}">{item}</td>' for item in (link, bar, row.state + offer))
         rows.append(f"<tr>{cells}</tr>")
     heads = "".join(
-        f'<th scope="col" style="{cell}">{head}</th>' for head in ("lesson", "exercises passed", "")
+        f'<th scope="col" style="{cell}">{head}</th>' for head in ("lesson", "exercises passed", "state")
     )
     return f"<table><thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
 
 def progress_text(folder: Path, work: Path) -> str:
     """The progress table as plain text."""
-    return "\n".join(
-        f"{lesson.title}: {passed} of {len(lesson.exercises)} exercises passed"
-        for lesson, passed in progress_rows(folder, work)
+    lines = []
+    for row in progress_rows(folder, work):
+        lines.append(f"{row.lesson.title}: {row.passed} of {len(row.lesson.exercises)} exercises passed")
+        lines += [f"    {_offer(row.lesson, '', '')}"] if row.outdated else []
+    return "\n".join(lines)
+
+
+def _offer(lesson: LessonInfo, begin: str, end: str) -> str:
+    return (
+        f"There is a newer version. {begin}autograde reset {lesson.name}{end} in a terminal takes it, and sets your copy "
+        "aside."
     )
 
 

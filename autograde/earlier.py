@@ -5,8 +5,9 @@ from __future__ import annotations
 import ast
 import contextlib
 import functools
+import inspect
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -123,14 +124,70 @@ def _summary(lesson: str, found: bool, own: dict[str, bool]) -> str:
     return " ".join(parts)
 
 
-class Given:
-    """The course's version of an exercise, which remembers that it was called."""
+def given(name: str) -> Function:
+    """The course's version of an exercise of this lesson's series, to go on with. The exercise then scores nothing.
 
-    def __init__(self, function: Function) -> None:
-        functools.update_wrapper(self, function)
-        self._function = function
-        self.called = False
+    Args:
+        name: the exercise, such as ``"rnn_step"``. Write it as plain text: when a notebook is graded, it is read from there.
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        self.called = True
-        return self._function(*args, **kwargs)
+    Raises:
+        CourseError: no lesson was opened yet, or its series has no such exercise.
+    """
+    if notebook.HANDED_OVER:
+        if name not in HANDED_IN:
+            raise CourseError(
+                f"given({name!r}) finds nothing. Write the name of an exercise of this series in quotes."
+            )
+        return HANDED_IN[name]
+    if not notebook.OPENED:
+        raise CourseError("Run the first cell of the lesson before given(...): it opens the lesson.")
+    reference = _exercise(notebook.OPENED[-1].split("/")[0], name).reference
+
+    @functools.wraps(reference)
+    def course_version(*args: Any, **kwargs: Any) -> Any:
+        notebook.GIVEN_CALLED.add(name)
+        return reference(*args, **kwargs)
+
+    return course_version
+
+
+HANDED_IN: dict[str, Function] = {}
+"""In the process in which a submitted notebook runs: what it may ask for with ``given``."""
+
+
+def asked_for(sources: Iterable[str], topic: str) -> dict[str, Function]:
+    """The references that cells of a notebook ask for with ``given("name")``, and others that these make use of."""
+    bank = exercises(topic)
+    by_reference = {id(exercise.reference): name for name, exercise in bank.items()}
+    wanted = [name for source in sources for name in _given_names(source) if name in bank]
+    found: dict[str, Function] = {}
+    while wanted:
+        name = wanted.pop()
+        if name not in found:
+            found[name] = bank[name].reference
+            wanted += [by_reference[id(used)] for used in _uses(found[name]) if id(used) in by_reference]
+    return found
+
+
+def _uses(function: Function) -> Iterator[Function]:
+    """The functions of references that a function calls by name, directly or through others."""
+    pending, seen = [function], {id(function)}
+    while pending:
+        for value in inspect.getclosurevars(pending.pop()).globals.values():
+            ours = inspect.isfunction(value) and value.__module__.startswith("utils.reference")
+            if ours and id(value) not in seen:
+                seen.add(id(value))
+                pending.append(value)
+                yield value
+
+
+def _given_names(source: str) -> Iterator[str]:
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if called == "given" and isinstance(node.args[0].value, str):
+                yield node.args[0].value

@@ -76,6 +76,11 @@ class ExerciseResult:
         """Whether the answer is still to be written."""
         return self.first is not None and self.first.kind == "not written"
 
+    @property
+    def given(self) -> bool:
+        """Whether the notebook went on with the course's version."""
+        return self.first is not None and self.first.kind == "given"
+
 
 @dataclass
 class Sitting:
@@ -204,6 +209,12 @@ def failed(exercise: Exercise, finding: Finding, seed: int, verdict: str = "wron
         RequirementResult(r.name, r.points, len(r.cases), (finding,)) for r in exercise.requirements
     )
     return ExerciseResult(exercise.name, results, verdict, None, seed)
+
+
+def went_on(exercise: Exercise, seed: int) -> ExerciseResult:
+    """The result where a notebook goes on with the course's version, which scores nothing."""
+    finding = Finding("given", f"You went on with the course's version: given({exercise.name!r}).")
+    return failed(exercise, finding, seed)
 
 
 def recognised(exercise: Exercise, observer: Observer, *, graded: bool, seed: int) -> list[Mistake]:

@@ -4,6 +4,7 @@ JupyterLab runs with a configuration folder of its own, ``work/.rederive/jupyter
 user's own settings, asks nothing at the start, and needs no network.
 """
 
+import itertools
 import json
 import os
 import signal
@@ -11,13 +12,16 @@ import socket
 import subprocess
 import sys
 import uuid
+from datetime import datetime
 from pathlib import Path
 
-from autograde.lessons import working_copy
+from autograde.lessons import read_lesson, working_copy
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 8888
 PORTS_TRIED = 50
+SET_ASIDE = "set-aside"
+"""The folder in the learner's folder for copies that were replaced."""
 START_PAGE = "/lab/tree/start.ipynb"
 
 SETTINGS = {
@@ -62,6 +66,45 @@ def prepare(root: Path, work: Path) -> list[Path]:
         if not hidden and lesson.is_file() and _copy_new(lesson, work / relative):
             copied.append(work / relative)
     return copied
+
+
+def reset(root: Path, work: Path, lesson: str, now: datetime) -> Path | None:
+    """Set the learner's copy of a lesson aside and take the released one. Progress stays.
+
+    Args:
+        root: the course's folder.
+        work: the learner's folder.
+        lesson: such as ``rnn/01_vanilla_rnn``.
+        now: becomes part of the name of the copy that is set aside.
+
+    Returns:
+        Where the old copy is now, or None if there was none.
+
+    Raises:
+        CourseError: there is no such lesson.
+        OSError: the folder cannot be written to; nothing is lost then.
+    """
+    read_lesson(root, lesson)
+    released, copy = root / "lessons" / f"{lesson}.ipynb", work / f"{lesson}.ipynb"
+    aside = None
+    if os.path.lexists(copy):
+        folder = work / SET_ASIDE / Path(lesson).parent
+        folder.mkdir(parents=True, exist_ok=True)
+        aside = _unused(folder / f"{copy.stem} {now:%Y-%m-%d %H.%M}.ipynb")
+        copy.rename(aside)
+    try:
+        _copy_new(released, copy)
+    except BaseException:
+        if aside is not None and not os.path.lexists(copy):
+            aside.rename(copy)
+        raise
+    return aside
+
+
+def _unused(path: Path) -> Path:
+    """This path, or the first of "name (2)", "name (3)" that does not exist."""
+    numbered = (path.with_name(f"{path.stem} ({n}){path.suffix}") for n in itertools.count(2))
+    return next(one for one in itertools.chain([path], numbered) if not os.path.lexists(one))
 
 
 def launch(root: Path, work: Path, port: int | None, browser: bool) -> int:

@@ -47,6 +47,16 @@ def edited(path: Path) -> bool:
         return True  # not ours to judge, so not ours to overwrite
 
 
+def outdated(root: Path, work: Path, name: str) -> bool:
+    """Whether the learner's copy of a lesson comes from an older release than the one in ``lessons/``."""
+    try:
+        copy = nbformat.read(work / f"{name}.ipynb", as_version=4)
+        copied_from = copy.metadata[METADATA]["digest"]
+    except Exception:  # there is none, or it is not readable: nothing to offer
+        return False
+    return bool(copied_from != read_lesson(root, name).metadata[METADATA]["digest"])
+
+
 def working_copy(text: str) -> str:
     """A notebook with the description of the language that this machine's kernel gives.
 

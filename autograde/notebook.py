@@ -11,16 +11,21 @@ from typing import Any
 
 from autograde.course import CourseError, exercises
 from autograde.exercise import Exercise
-from autograde.grade import ExerciseResult, grade
+from autograde.grade import ExerciseResult, grade, went_on
 from autograde.observe import Implementation, LocalObserver, own_frames
 from autograde.progress import Record, find_work, record
 from autograde.report import as_html, as_text, headline
+from autograde.reveal import beside
 from autograde.version import __version__
 
 GRADED_SEED = 1
 PATIENCE = 15
 HANDED_OVER = False
 """True in the process in which a submitted notebook runs: there, checks are made by the process that grades."""
+OPENED: list[str] = []
+"""The lessons that were opened in this process, the latest last."""
+GIVEN_CALLED: set[str] = set()
+"""Exercises whose course version, handed out by ``given``, was called since the set was emptied."""
 
 
 class CheckFailed(AssertionError):
@@ -71,18 +76,21 @@ class Check:
             where = f", at {frames[-1]}" if frames else ""
             raise CheckFailed(f"{self.exercise.name}: you stopped it while it was running{where}.") from None
         topic = self.lesson.split("/")[0]
-        _display(as_text(result, topic), as_html(result, topic))
+        more = beside(self.lesson, self.exercise, implementation) if result.ok and not _grading() else ""
+        _display(as_text(result, topic), as_html(result, topic, more))
         if not _grading():
             self._remember(result)
         if result.not_written:
             raise NotWritten(headline(result))
-        if not result.ok:
+        if not result.ok and (_grading() or not result.given):
             raise CheckFailed(headline(result))
 
     def result(self, implementation: Implementation) -> ExerciseResult:
         """Look at the implementation: the shown cases, or all cases where nbgrader grades."""
         graded = os.environ.get("NBGRADER_EXECUTION") == "autograde"
-        return grade(self.exercise, LocalObserver(implementation), graded=graded, seed=GRADED_SEED)
+        GIVEN_CALLED.clear()
+        result = grade(self.exercise, LocalObserver(implementation), graded=graded, seed=GRADED_SEED)
+        return went_on(self.exercise, result.seed) if self.exercise.name in GIVEN_CALLED else result
 
     def _remember(self, result: ExerciseResult) -> None:
         work = find_work()
@@ -101,6 +109,7 @@ def open_lesson(name: str) -> Lesson:
         if name.count("/") != 1:
             raise CourseError(f"{name!r} is no lesson; its name has the form topic/notebook.")
         exercises(name.split("/")[0])
+    OPENED.append(name)
     return Lesson(name)
 
 

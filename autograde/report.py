@@ -22,6 +22,8 @@ def headline(result: ExerciseResult) -> str:
     points = f"{result.score} of {result.max_score} points"
     if result.not_written:
         return f"{result.name}: not written yet (0 of {result.max_score} points)."
+    if result.given:
+        return f"{result.name}: the course's version is used (0 of {result.max_score} points). Come back to it when you like."
     if result.ok:
         return f"{result.name}: {'all ' if total > 1 else ''}{total} requirement{'s' * (total > 1)} met ({points})."
     return f"{result.name}: {met} of {total} requirements met ({points})."
@@ -74,7 +76,7 @@ def as_text(result: ExerciseResult, topic: str) -> str:
         lines.append(f"  {result.diagnosis}")
     if result.note:
         lines.append(f"  {result.note}")
-    for requirement, details in _rows(result) if not result.not_written else ():
+    for requirement, details in _rows(result) if not (result.not_written or result.given) else ():
         mark = "pass" if requirement.ok else "FAIL"
         lines.append(f"  {mark}  {requirement.name} ({requirement.score}/{requirement.points})")
         lines += [f"        {line}" for line in details]
@@ -92,8 +94,11 @@ _STYLE = {
 _PASS, _FAIL = "#0a8f6c", "#d55e00"
 
 
-def as_html(result: ExerciseResult, topic: str) -> str:
-    """The report as HTML that takes the page's own text colour, so that it reads in light and dark themes."""
+def as_html(result: ExerciseResult, topic: str, more: str = "") -> str:
+    """The report as HTML that takes the page's own text colour, so that it reads in light and dark themes.
+
+    ``more`` is HTML that follows the table.
+    """
     colour = _PASS if result.ok else _FAIL
     parts = [
         f'<div style="{_STYLE["box"].format(colour=colour)}"><strong>{escape(headline(result))}</strong>'
@@ -102,9 +107,10 @@ def as_html(result: ExerciseResult, topic: str) -> str:
         parts.append(f'<p style="margin:6px 0;font-size:14px">{escape(result.diagnosis)}</p>')
     if result.note:
         parts.append(f'<p style="margin:6px 0">{escape(result.note)}</p>')
-    if not result.not_written:
+    if not (result.not_written or result.given):
         parts.append(_table(result))
         parts.append(_picture(result))
+    parts.append(more)
     line = escape(reference_line(result, topic))
     parts.append(f'<div style="opacity:.7;font-size:11px;margin-top:4px">For a bug report: {line}</div>')
     return "".join(parts) + "</div>"

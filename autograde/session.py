@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import selectors
@@ -10,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -125,13 +126,24 @@ class Session:
         """Whether the notebook has defined ``name``."""
         return self._ask(self._look_seconds, {"do": "has", "name": name}) == [b'{"has": true}']
 
+    def give(self, name: str, function: Callable[..., Any]) -> None:
+        """Hand over the reference that the notebook asks for with ``given(name)``.
+
+        Raises:
+            Stopped: the process is gone.
+        """
+        with _by_value("utils.reference"):
+            payload = cloudpickle.dumps(function)
+        self._ask(self._look_seconds, {"do": "give", "name": name}, payload)
+
     def look(self, name: str, probe: Probe, inputs: Inputs, watch: tuple[str, ...] = ()) -> Observation:
         """What a probe observes of a function of the notebook.
 
         Raises:
             Stopped: it ran out of time, took the process with it, or answered nonsense.
         """
-        with _by_value(self._topic):
+        course.exercises(self._topic)
+        with _by_value(f"autograde.exercises.{self._topic}"):
             payload = cloudpickle.dumps((probe, dict(inputs), watch))
         parts = self._ask(self._look_seconds, {"do": "look", "name": name}, payload)
         if len(parts) != 3:
@@ -247,12 +259,9 @@ class _Pipe:
 
 
 @contextlib.contextmanager
-def _by_value(topic: str) -> Iterator[None]:
-    """A topic's own probes travel by value, so that the other process needs none of its exercises."""
-    import importlib
-
-    course.exercises(topic)
-    module = importlib.import_module(f"autograde.exercises.{topic}")
+def _by_value(name: str) -> Iterator[None]:
+    """What a module defines travels by value, so that the other process needs nothing of it."""
+    module = importlib.import_module(name)
     cloudpickle.register_pickle_by_value(module)
     try:
         yield

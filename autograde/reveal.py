@@ -1,0 +1,52 @@
+"""The course's own solution, shown beside the learner's once that has passed."""
+
+from __future__ import annotations
+
+import inspect
+from html import escape
+from typing import Any
+
+from autograde.course import CourseError, root
+from autograde.exercise import Exercise
+from autograde.sources import BEGIN, END, read_source
+
+_PANE = "flex:1 1 24em;min-width:0"
+_CODE = (
+    "font-family:var(--jp-code-font-family,monospace);font-size:12px;white-space:pre;overflow-x:auto;"
+    "background:transparent;color:inherit;margin:2px 0"
+)
+
+
+def beside(lesson: str, exercise: Exercise, implementation: Any) -> str:
+    """HTML that is closed until the learner opens it: their own function and the course's, side by side."""
+    panes = (("Yours", _source(implementation)), ("The course's", course_solution(lesson, exercise)))
+    columns = "".join(
+        f'<div style="{_PANE}"><strong>{heading}</strong><pre tabindex="0" style="{_CODE}">{escape(code)}</pre></div>'
+        for heading, code in panes
+    )
+    return (
+        '<details style="margin:6px 0"><summary style="cursor:pointer">Your solution and the course\'s, side by side'
+        f'</summary><div style="display:flex;flex-wrap:wrap;gap:8px 32px;margin-top:6px">{columns}</div></details>'
+    )
+
+
+def course_solution(lesson: str, exercise: Exercise) -> str:
+    """The solution of the lesson's source where that is at hand, otherwise the reference."""
+    path = root() / "solutions" / f"{lesson}.py"
+    if path.is_file():
+        try:
+            cells = read_source(path, lesson).tagged("exercise")
+            cell = next(cell for cell in cells if cell.title == exercise.name)
+        except (CourseError, StopIteration):
+            pass
+        else:
+            lines = cell.source.splitlines()
+            return "\n".join(line for line in lines if line.strip() not in (BEGIN, END))
+    return _source(exercise.reference)
+
+
+def _source(function: Any) -> str:
+    try:
+        return inspect.getsource(function).rstrip()
+    except (OSError, TypeError):
+        return "(its source is not at hand)"
