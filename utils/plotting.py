@@ -3,12 +3,15 @@
 import io
 import math
 import textwrap
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
 from cycler import cycler
+from IPython.core.getipython import get_ipython
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
@@ -58,6 +61,9 @@ def style() -> None:
             "lines.markersize": 4.5,
         }
     )
+    shell = get_ipython()
+    if shell is not None and shell.display_formatter is not None:
+        shell.display_formatter.mimebundle_formatter.for_type(Figure, mime_bundle)
 
 
 def figure(
@@ -68,7 +74,11 @@ def figure(
 
 
 def caption(fig: Figure, text: str) -> None:
-    """Write under a figure what to look at, wrapped to the figure's width. "u = 1.5" stays on one line."""
+    """Write under a figure what to look at, wrapped to the figure's width. "u = 1.5" stays on one line.
+
+    The caption is also the picture's alternative text, which a screen reader reads.
+    """
+    fig.set_label(text)
     parts = text.split("$")  # every second part is a formula
     parts[::2] = [part.replace(" = ", "\u00a0=\u00a0") for part in parts[::2]]
     lines = textwrap.wrap("$".join(parts), int(fig.get_figwidth() * 13.5))
@@ -182,6 +192,33 @@ def text_rows(lines: Sequence[str], *, xlabel: str, ylabel: str) -> Figure:
     ax.set(xlim=(-0.7, time - 0.3), ylim=(len(lines) - 0.4, -0.6), xlabel=xlabel, ylabel=ylabel, yticks=[])
     ax.spines["left"].set_visible(False)
     return fig
+
+
+def alternative_text(fig: Figure) -> str:
+    """What a screen reader says in place of a figure: its caption, otherwise what its axes are."""
+    text = str(fig.get_label() or "")
+    if not text:
+        axes = [f"{ax.get_ylabel()} against {ax.get_xlabel()}" for ax in fig.axes if ax.get_xlabel()]
+        text = "Figure: " + "; ".join(axes) if axes else "Figure"
+    return text.replace("$", "").replace("\\", "")
+
+
+def img(picture: bytes, alt: str) -> str:
+    """An HTML image element that holds a PNG picture and its alternative text."""
+    source = b64encode(picture).decode("ascii")
+    return f'<img src="data:image/png;base64,{source}" alt="{escape(alt)}" style="max-width:100%">'
+
+
+def mime_bundle(fig: Figure, **_: Any) -> dict[str, Any]:
+    """How a notebook shows a figure: as HTML with alternative text, and as a plain picture where there is no HTML."""
+    picture = io.BytesIO()
+    fig.savefig(picture, format="png", bbox_inches="tight")
+    alt = alternative_text(fig)
+    return {
+        "text/html": img(picture.getvalue(), alt),
+        "image/png": b64encode(picture.getvalue()).decode("ascii"),
+        "text/plain": alt,
+    }
 
 
 def png(fig: Figure) -> bytes:

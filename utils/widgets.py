@@ -8,7 +8,7 @@ from typing import Any
 import ipywidgets
 from matplotlib.figure import Figure
 
-from utils.plotting import png
+from utils.plotting import alternative_text, img, png
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,14 +39,16 @@ def explore(callback: Callable[..., Figure], **controls: Any) -> Explorer:
     fails stops the cell. Every figure is closed after it was drawn.
     """
 
-    def draw() -> bytes:
-        return png(callback(**{name: control.value for name, control in controls.items()}))
+    def draw() -> tuple[bytes, str]:
+        fig = callback(**{name: control.value for name, control in controls.items()})
+        alt = alternative_text(fig)
+        return png(fig), alt
 
-    still = draw()
-    image = ipywidgets.Image(value=still, format="png", layout=ipywidgets.Layout(max_width="100%"))
+    still, alt = draw()
+    image = ipywidgets.HTML(img(still, alt))
 
     def redraw(_change: object) -> None:
-        image.value = draw()
+        image.value = img(*draw())
 
     for control in controls.values():
         control.observe(redraw, names="value")
