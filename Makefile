@@ -12,7 +12,7 @@ RUNTIME := $(VENV)/.installed
 TESTING := $(VENV)/.installed-test
 UNFINISHED := { echo "The installation did not finish. Run the same command again to go on with it." >&2; exit 1; }
 
-.PHONY: help setup lab test constraints clean not-moved
+.PHONY: help setup lab test bench constraints clean not-moved
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
@@ -22,6 +22,8 @@ help:
 	@echo "                   BROWSER=none  open no browser, only print the address"
 	@echo "make setup         only set everything up, in .venv/"
 	@echo "make test          run all checks and tests, as continuous integration does"
+	@echo "                   TOPIC=rnn     only the tests of one topic; TOPIC=shared: those that belong to no topic"
+	@echo "make bench         run every notebook, and print its times and memory beside their budgets"
 	@echo "make constraints   renew constraints.txt, the exact versions that get installed"
 	@echo "make clean         delete .venv/, build/ and caches; work/ is left alone"
 	@echo
@@ -41,7 +43,10 @@ test: not-moved $(TESTING)
 	$(IN_VENV) ruff format --check
 	$(IN_VENV) mypy autograde utils
 	$(IN_VENV) autograde build --check
-	$(IN_VENV) pytest -n 2 --dist loadfile --durations=10
+	$(IN_VENV) pytest -n 2 --dist loadgroup --durations=10 $(if $(TOPIC),--topic $(TOPIC))
+
+bench: not-moved $(TESTING)
+	$(IN_VENV) python benchmarks/notebooks.py $(if $(TOPIC),--topic $(TOPIC))
 
 constraints: $(UV)
 	$(UV) pip compile pyproject.toml --extra test --universal --python-version 3.11 \

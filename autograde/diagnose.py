@@ -62,14 +62,30 @@ def _fits(
     expected: Mapping[tuple[str, str], Expected],
     observed: Observations,
 ) -> bool:
-    look = LocalObserver(mistake.implementation, quiet=True)
     telling = False
     for sample in failed:
-        shown = look(sample.requirement.probe, sample.inputs, exercise.forbids)
+        shown = _shown(mistake, exercise, sample)
         if not _agree(observed[sample.key], shown, expected[sample.key]):
             return False
         telling = telling or _tells(shown, expected[sample.key])
     return telling
+
+
+_CACHE: dict[tuple[int, int, int, int, str], tuple[Mistake, Sample, Observation]] = {}
+_CACHE_SIZE = 4096
+
+
+def _shown(mistake: Mistake, exercise: Exercise, sample: Sample) -> Observation:
+    """What a mistake shows in a case; looked at once for each case, seed and device."""
+    key = (id(mistake), id(sample.requirement), id(sample.case), sample.seed, sample.device)
+    if key not in _CACHE:
+        if len(_CACHE) >= _CACHE_SIZE:
+            _CACHE.clear()
+        look = LocalObserver(mistake.implementation, quiet=True)
+        seen = look(sample.requirement.probe, sample.inputs, exercise.forbids)
+        # Mistake and sample are kept beside the observation, so that their ids are not used again.
+        _CACHE[key] = (mistake, sample, seen)
+    return _CACHE[key][2]
 
 
 def _tells(shown: Observation, expected: Expected) -> bool:
