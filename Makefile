@@ -2,10 +2,12 @@
 
 PYTHON ?= python3
 TORCH_INDEX ?=
+CONSTRAINTS ?= constraints.txt
 VENV := .venv
 BIN := $(VENV)/bin
 UV ?= $(BIN)/uv
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+PINNED := $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
 IN_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 INPUTS := pyproject.toml constraints.txt
 RUNTIME := $(VENV)/.installed
@@ -31,6 +33,7 @@ help:
 	@echo "  PYTHON=python3.12 make lab   use another interpreter than python3"
 	@echo "  make lab TORCH_INDEX=URL     take torch from this package index, for example one with CPU-only builds;"
 	@echo "                               its address is in the command that pytorch.org shows under \"Get started\""
+	@echo "  make setup CONSTRAINTS=      install the newest versions, not those of constraints.txt"
 
 setup: not-moved $(RUNTIME)
 	@echo "Everything is installed in $(VENV)/. Next: make lab"
@@ -82,12 +85,12 @@ $(RUNTIME): $(INPUTS) | $(BIN)/pip
 	@echo "0.1 to 0.2 GB for a CPU-only torch, but on Linux 2.6 GB for pip's usual torch, which brings CUDA along."
 	@if [ -n "$(TORCH_INDEX)" ]; then \
 		echo "Taking torch from $(TORCH_INDEX)"; \
-		$(PIP) install --no-deps --constraint constraints.txt --index-url "$(TORCH_INDEX)" torch; \
+		$(PIP) install --no-deps $(PINNED) --index-url "$(TORCH_INDEX)" torch; \
 	fi || $(UNFINISHED)
-	@$(PIP) install --constraint constraints.txt --editable . || $(UNFINISHED)
+	@$(PIP) install $(PINNED) --editable . || $(UNFINISHED)
 	@pwd > $@
 
 $(TESTING): $(INPUTS) $(RUNTIME)
 	@echo "Installing what the tests need into $(VENV)/: about 0.1 GB"
-	@$(PIP) install --constraint constraints.txt --editable '.[test]' || $(UNFINISHED)
+	@$(PIP) install $(PINNED) --editable '.[test]' || $(UNFINISHED)
 	@pwd > $@

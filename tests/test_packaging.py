@@ -1,8 +1,10 @@
 """The files that describe the installation agree with each other, and nothing leaks into the repository."""
 
+import json
 import os
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -10,6 +12,8 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from autograde.course import Topic, read_course
 
 ROOT = Path(__file__).resolve().parents[1]
 PYPROJECT = ROOT / "pyproject.toml"
@@ -197,3 +201,55 @@ def test_a_leak_is_noticed(text: str) -> None:
 )
 def test_relative_paths_are_no_leak(text: str) -> None:
     assert leak_complaints("file", text, "/srv/somebody/rederive") == []
+
+
+WORKFLOW = ROOT / ".github" / "workflows" / "tests.yml"
+
+
+def test_the_workflow_has_a_job_for_every_topic_that_has_lessons(tmp_path: Path) -> None:
+    jobs = yaml.safe_load(WORKFLOW.read_text(encoding="utf-8"))["jobs"]
+    output = tmp_path / "output"
+    (script,) = (step["run"] for step in jobs["topics"]["steps"] if "run" in step)
+    environment = os.environ | {"GITHUB_OUTPUT": str(output)}
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "python").symlink_to(sys.executable)
+    environment["PATH"] = f"{programs}:{environment['PATH']}"
+    subprocess.run(["bash", "-ec", script], cwd=ROOT, env=environment, check=True)
+    shards = json.loads(output.read_text().removeprefix("shards="))
+    assert shards == ["shared", *(topic.name for topic in sorted_topics() if not topic.planned)]
+    for job in ("pinned", "newest"):
+        assert jobs[job]["env"]["TOPIC"] == "${{ matrix.shard }}"
+        assert jobs[job]["steps"][-1]["run"] == ".ci/run"
+    assert jobs["pinned"]["strategy"]["matrix"]["python"] == ["3.11", "3.12", "3.13"]
+    assert jobs["newest"]["env"]["CONSTRAINTS"] == ""
+
+
+def sorted_topics() -> list[Topic]:
+    """The topics in the order in which course.toml names them."""
+    names = list(tomllib.loads((ROOT / "course.toml").read_text())["topics"])
+    return [read_course(ROOT).topic(name) for name in names]
+
+
+def test_what_a_shard_runs_belongs_to_it() -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "--collect-only",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "tests/exercises",
+    ]
+    listed = {
+        topic: subprocess.run([*command, *topic], cwd=ROOT, capture_output=True, text=True).stdout.split(
+            "\n\n"
+        )[0]
+        for topic in ((), ("--topic", "rnn"), ("--topic", "shared"))
+    }
+    everything, rnn, shared = (set(text.splitlines()) for text in listed.values())
+    assert rnn | shared == everything
+    assert not rnn & shared
+    assert any("rnn_step" in name for name in rnn)
+    assert any("bad_bank" in name for name in shared)

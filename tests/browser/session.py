@@ -148,6 +148,14 @@ class Learner:
     def tab(self, name: str) -> Locator:
         return self.page.locator(TAB).filter(has_text=name)
 
+    def tab_to(self, selector: str, most: int = 60) -> int:
+        """Press Tab until an element that fits has the focus; how many times that took."""
+        for pressed in range(1, most + 1):
+            self.page.keyboard.press("Tab")
+            if self.page.evaluate("selector => document.activeElement.matches(selector)", selector):
+                return pressed
+        raise LookupError(f"{most} times Tab did not lead to {selector!r}")
+
     def in_front(self, name: str) -> None:
         """Wait until a notebook's tab is the current one and its kernel waits for work."""
         expect(self.tab(name)).to_have_class(re.compile("lm-mod-current"))
@@ -303,6 +311,23 @@ def the_right_answer(learner: Learner) -> dict[str, Any]:
     return seen
 
 
+def the_courses_solution(learner: Learner) -> dict[str, Any]:
+    """With the keyboard alone: Tab to the line below the report, Enter, and both solutions are there."""
+    notebook = learner.notebook
+    check = notebook.find("check.window_error(")
+    details = notebook.cell(check).locator("details")
+    before = details.get_attribute("open")
+    notebook.walk(check)
+    learner.tab_to("summary")
+    learner.page.keyboard.press("Enter")
+    expect(details).to_have_attribute("open", "")
+    learner.shoot_cell("solutions", check, "light")
+    seen = {"before": before, "text": details.inner_text()}
+    learner.page.keyboard.press("Enter")
+    notebook.click(check)
+    return seen
+
+
 def saved(learner: Learner) -> dict[str, Any]:
     """Ctrl+S, and what then stands on the disk."""
     notebook = learner.notebook
@@ -350,17 +375,24 @@ def play(learner: Learner) -> dict[str, Any]:
     expect(sliders.first).to_be_visible()
     learner.shoot_cell("widget", figure, "light")
     moves = []
+    notebook.walk(figure)
     for slider in sliders.all():
         before = image.get_attribute("src") or ""
         value = slider.get_attribute("aria-valuetext")
-        slider.focus()
+        learner.tab_to("[role=slider], .noUi-handle")
+        expect(slider).to_be_focused()
         learner.page.keyboard.press("ArrowRight")
         expect(image).not_to_have_attribute("src", before)
         moves.append([value, slider.get_attribute("aria-valuetext")])
     learner.theme("JupyterLab Dark")
     learner.shoot_cell("widget", figure, "dark")
     learner.theme("JupyterLab Light")
-    return {"moves": moves, "size": image.evaluate(FULL_SIZE), "texts": output.inner_text()}
+    return {
+        "moves": moves,
+        "size": image.evaluate(FULL_SIZE),
+        "texts": output.inner_text(),
+        "alternative": image.get_attribute("alt"),
+    }
 
 
 def solutions(course: Path) -> dict[str, str]:
@@ -376,6 +408,7 @@ STEPS: tuple[Callable[[Learner], dict[str, Any]], ...] = (
     a_mistake,
     the_dark_theme,
     the_right_answer,
+    the_courses_solution,
     saved,
     progress_on_the_map,
     play,

@@ -190,6 +190,13 @@ def test_a_right_answer_passes_with_the_keyboard_alone(session: Session) -> None
     assert "window_error: all 3 requirements met" in report
 
 
+def test_the_courses_solution_opens_after_a_pass_with_the_keyboard_alone(session: Session) -> None:
+    opened = session.step("the_courses_solution")
+    assert opened["before"] is None
+    assert "Yours" in opened["text"]
+    assert opened["text"].count("def window_error(") == 2
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_a_report_can_be_read_in_both_themes(session: Session, theme: str) -> None:
     """WCAG 2.2 AA: 4.5 for text, and 3 for marks, whose shape says the same as their colour."""
@@ -219,6 +226,7 @@ def test_the_interactive_figure_follows_its_sliders(session: Session) -> None:
     assert shown > 500
     assert "gain" in figure["texts"]
     assert "chain" in figure["texts"]
+    assert len(figure["alternative"]) > 60
 
 
 def test_nothing_else_was_noticed(session: Session) -> None:
