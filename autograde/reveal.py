@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
+import textwrap
 from html import escape
 from typing import Any
 
@@ -41,12 +43,24 @@ def course_solution(lesson: str, exercise: Exercise) -> str:
             pass
         else:
             lines = cell.source.splitlines()
-            return "\n".join(line for line in lines if line.strip() not in (BEGIN, END))
+            return _without_docstring("\n".join(line for line in lines if line.strip() not in (BEGIN, END)))
     return _source(exercise.reference)
 
 
 def _source(function: Any) -> str:
     try:
-        return inspect.getsource(function).rstrip()
+        return _without_docstring(inspect.getsource(function).rstrip())
     except (OSError, TypeError):
         return "(its source is not at hand)"
+
+
+def _without_docstring(code: str) -> str:
+    """The source of a function without its docstring, which the lesson shows already."""
+    try:
+        function = ast.parse(textwrap.dedent(code)).body[0]
+    except (SyntaxError, IndexError):
+        return code
+    if not isinstance(function, ast.FunctionDef) or ast.get_docstring(function) is None:
+        return code
+    docstring, lines = function.body[0], code.splitlines()
+    return "\n".join(lines[: docstring.lineno - 1] + lines[docstring.end_lineno :])

@@ -194,6 +194,7 @@ def test_after_a_pass_both_solutions_stand_side_by_side():
     assert html.startswith("<details")
     assert "# &lt;b&gt;mine&lt;/b&gt;" in html
     assert "torch.arange(" in html
+    assert "Arguments:" not in html
     assert "BEGIN SOLUTION" not in html
 
 
