@@ -38,7 +38,11 @@ and reproduce its headline result with your own code.
 - **Begin** with any lesson whose name is a link. It opens in a new tab above this page.
 - **Write** your code in the cells that say `YOUR CODE HERE`. Run a cell with <kbd>Shift</kbd> + <kbd>Enter</kbd>.
 - **Check** it with the cell below it, the one that starts with `check.`. The report says what is wrong, and where.
-- Your work stays in this folder. Nothing is sent anywhere."""
+- **Stuck?** Open the hints. To go on without an exercise, write `rnn_step = given("rnn_step")` in its cell (after
+  `from autograde import given`): it takes the course's version, and the exercise counts as not done.
+- **Passed?** Below the report, the course's own solution opens beside yours.
+- **Again?** `autograde reset rnn/01_vanilla_rnn` in a terminal gives you a fresh copy and sets yours aside.
+- Your work stays in this folder, with your progress: copy the folder, and you go on elsewhere. Nothing is sent anywhere."""
 
 
 def map_notebook(course: Course, folder: Path, lessons: list[LessonInfo] | None = None) -> NotebookNode:

@@ -63,4 +63,6 @@ def _without_docstring(code: str) -> str:
     if not isinstance(function, ast.FunctionDef) or ast.get_docstring(function) is None:
         return code
     docstring, lines = function.body[0], code.splitlines()
+    if docstring.lineno == function.lineno:
+        return code
     return "\n".join(lines[: docstring.lineno - 1] + lines[docstring.end_lineno :])
