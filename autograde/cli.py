@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import sys
 from datetime import datetime
@@ -14,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from autograde.course import CourseError, lesson_ids, read_course, root
+from autograde.course import CourseError, exercises, lesson_ids, read_course, root
 from autograde.progress import write_atomically
 from autograde.version import __version__
 
@@ -171,8 +172,12 @@ def killrate(
         if topic not in names:
             raise CourseError(f"There is no topic {topic!r} with exercises. There are: {', '.join(names)}.")
         names = [topic]
+    rows = []
     with _progress(quiet=False) as bar:
-        rows = [row for name in bar.track(names, description="topics") for row in measure(name)]
+        task = bar.add_task("exercises", total=sum(len(exercises(name)) for name in names))
+        for row in itertools.chain.from_iterable(measure(name) for name in names):
+            rows.append(row)
+            bar.update(task, description=f"{row.topic}.{row.exercise}", advance=1)
     table = Table(
         *(["topic", "exercise", "mistakes"]), "kill rate", "right answers", "worst right", "nearest mistake"
     )

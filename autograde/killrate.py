@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,13 +55,11 @@ class Row:
         return min(self.killed, self.named) / self.mistakes if self.mistakes else 0.0
 
 
-def measure(topic: str) -> list[Row]:
-    """One row for each exercise of a topic."""
+def measure(topic: str) -> Iterator[Row]:
+    """One row for each exercise of a topic, as it is measured."""
     right, lazy = answers(topic)
-    return [
-        measure_exercise(topic, exercise, right.get(name, []), lazy.get(name, []))
-        for name, exercise in exercises(topic).items()
-    ]
+    for name, exercise in exercises(topic).items():
+        yield measure_exercise(topic, exercise, right.get(name, []), lazy.get(name, []))
 
 
 def answers(topic: str) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
