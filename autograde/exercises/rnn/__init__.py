@@ -1,7 +1,12 @@
 """Exercises of the series ``rnn``: one module for each, and their list in the order of the lessons."""
 
 from autograde.exercises.rnn.adder_weights import adder_weights
+from autograde.exercises.rnn.cell_gradient import cell_gradient
+from autograde.exercises.rnn.forget_bias import forget_bias
+from autograde.exercises.rnn.gate_biases import gate_biases
+from autograde.exercises.rnn.gru_step import gru_step
 from autograde.exercises.rnn.last_valid import last_valid
+from autograde.exercises.rnn.lstm_step import lstm_step
 from autograde.exercises.rnn.n_params import n_params
 from autograde.exercises.rnn.rnn_forward import rnn_forward
 from autograde.exercises.rnn.rnn_step import rnn_step
@@ -15,4 +20,10 @@ EXERCISES = (
     rnn_forward,
     last_valid,
     n_params,
+    # 03_gates
+    cell_gradient,
+    forget_bias,
+    lstm_step,
+    gate_biases,
+    gru_step,
 )

@@ -1,0 +1,184 @@
+"""The exercise ``forget_bias`` of the lesson rnn/03_gates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from autograde.exercise import Case, Draw, Exercise, Mistake, Requirement, Tolerance
+from autograde.observe import Implementation, Inputs
+from utils.reference import rnn as reference
+
+
+def bias_table(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
+    """The bias for each pair (steps, keep) of ``pairs``, labelled."""
+    return {
+        f"forget_bias({steps}, {keep:.4g})": implementation(steps, keep) for steps, keep in inputs["pairs"]
+    }
+
+
+def _pairs(*steps: int, keep: tuple[float, float]) -> Callable[[Draw], Inputs]:
+    """For each number of steps one share to keep, drawn between two bounds."""
+
+    def draw(source: Draw) -> Inputs:
+        return {"pairs": [(n, float(source.uniform(low=keep[0], high=keep[1]))) for n in steps]}
+
+    return draw
+
+
+def _halves(source: Draw) -> Inputs:
+    return {"pairs": [(n, 0.5) for n in (2, 3, 5, 10, 60, source.integer(100, 900))]}
+
+
+def _logit(p: float) -> float:
+    return math.log(p / (1 - p))
+
+
+def _gate_itself(steps: int, keep: float) -> float:
+    return float(keep ** (1 / steps))
+
+
+def _steps_ignored(steps: int, keep: float) -> float:
+    return _logit(keep)
+
+
+def _bias_divided(steps: int, keep: float) -> float:
+    return _logit(keep) / steps
+
+
+def _sign_turned(steps: int, keep: float) -> float:
+    return -reference.forget_bias(steps, keep)
+
+
+def _share_lost(steps: int, keep: float) -> float:
+    return reference.forget_bias(steps, 1 - keep)
+
+
+def _small_loss(steps: int, keep: float) -> float:
+    return -math.log(-math.log(keep) / steps)
+
+
+def _time_constant(steps: int, keep: float) -> float:
+    return math.log(steps - 1) if steps > 1 else 0.0
+
+
+def _keep_ignored(steps: int, keep: float) -> float:
+    return reference.forget_bias(steps, 0.5)
+
+
+def _logarithm_of_gate(steps: int, keep: float) -> float:
+    return math.log(keep) / steps
+
+
+def _half_life_exponent(steps: int, keep: float) -> float:
+    return -math.log(math.expm1(-math.log2(keep) / steps))
+
+
+def _loss_spread_evenly(steps: int, keep: float) -> float:
+    return -math.log((1 - keep) / steps / (1 - (1 - keep) / steps))
+
+
+def _one_step_more(steps: int, keep: float) -> float:
+    return reference.forget_bias(steps + 1, keep)
+
+
+def _one_step_less(steps: int, keep: float) -> float:
+    return reference.forget_bias(max(steps - 1, 1), keep)
+
+
+def _inverse_of_tanh(steps: int, keep: float) -> float:
+    return math.atanh(keep ** (1 / steps))
+
+
+def _decimal_logarithm(steps: int, keep: float) -> float:
+    return reference.forget_bias(steps, keep) / math.log(10)
+
+
+def _power_turned(steps: int, keep: float) -> float:
+    return math.log(keep) * steps - math.log1p(-(keep**steps))
+
+
+forget_bias = Exercise(
+    reference.forget_bias,
+    requirements=(
+        Requirement(
+            "keeps half",
+            (Case("half of it, over 2 to 900 steps", _halves),),
+            bias_table,
+            tolerance=Tolerance(
+                256, "in float32, 1 - sigmoid(b) has few digits left; that is right enough here"
+            ),
+        ),
+        Requirement(
+            "keeps any share",
+            (
+                Case("a few steps, shares of all sizes", _pairs(1, 2, 3, 5, 8, keep=(0.15, 0.85))),
+                Case("a single step", _pairs(1, 1, 1, keep=(0.1, 0.9))),
+                Case("nearly everything", _pairs(2, 5, 20, 100, keep=(0.9, 0.99))),
+                Case("nearly nothing", _pairs(1, 3, 20, 200, keep=(0.01, 0.1))),
+                Case("hundreds of steps", _pairs(100, 365, 1000, keep=(0.2, 0.8))),
+                Case("other steps and shares", _pairs(4, 13, 77, 640, keep=(0.05, 0.95)), shown=False),
+            ),
+            bias_table,
+            tolerance=Tolerance(
+                256, "in float32, 1 - sigmoid(b) has few digits left; that is right enough here"
+            ),
+        ),
+    ),
+    mistakes=(
+        Mistake(
+            "You return the gate f. Asked is the bias: the number whose sigmoid is f, that is the logit ln(f / (1 - f)).",
+            _gate_itself,
+        ),
+        Mistake(
+            "Your bias leaves the share after a single step. Over all the steps the share is the product of the gates.",
+            _steps_ignored,
+        ),
+        Mistake(
+            "You divide the bias by the number of steps. It is the gate that enters as a power: first take the root of keep, then "
+            "the logit.",
+            _bias_divided,
+        ),
+        Mistake("The sign is turned round: an open gate, near 1, has a positive bias.", _sign_turned),
+        Mistake(
+            "You keep 1 - keep: the share that should be lost is kept. Insert keep itself.",
+            _share_lost,
+        ),
+        Mistake(
+            "You used exp(a) - 1 = a, or 1 - f = -ln f. This is near for many steps only; the exact formula is as short.",
+            _small_loss,
+        ),
+        Mistake(
+            "You return ln(steps - 1). That gate is 1 - 1/steps, which leaves about 1/e. Solve for the share that is asked for.",
+            _time_constant,
+        ),
+        Mistake("You always keep one half. The share is the argument keep.", _keep_ignored),
+        Mistake(
+            "You return ln f. The inverse of the sigmoid is the logit, ln f - ln(1 - f): the second part is missing.",
+            _logarithm_of_gate,
+        ),
+        Mistake(
+            "You mix powers of 2 with powers of e: take the same logarithm and the same exponential.",
+            _half_life_exponent,
+        ),
+        Mistake(
+            "You lose the same amount at every step. A gate takes a share of what is left, so the shares multiply: f is a root of "
+            "keep.",
+            _loss_spread_evenly,
+        ),
+        Mistake("You count one step too many. The gate is applied exactly steps times.", _one_step_more),
+        Mistake("You count one step too few. The gate is applied exactly steps times.", _one_step_less),
+        Mistake(
+            "You inverted tanh. The gate is a sigmoid; its inverse is ln(f / (1 - f)), twice atanh(2f - 1).",
+            _inverse_of_tanh,
+        ),
+        Mistake(
+            "You took the logarithm to base 10. The sigmoid has the base e: math.log.", _decimal_logarithm
+        ),
+        Mistake(
+            "You take keep to the power of steps. The gate to this power is keep, so the gate is the root, keep ** (1 / steps).",
+            _power_turned,
+        ),
+    ),
+)
