@@ -198,60 +198,6 @@ def killrate(
 
 
 @app.command()
-def new_class(
-    folder: Annotated[Path, typer.Argument(help="A new folder for the class.")],
-    topic: Annotated[str, typer.Option(help="The series to hand out.")] = "rnn",
-) -> None:
-    """Make a class folder for nbgrader: its configuration, the source notebooks and a gradebook."""
-    from autograde.classroom.folder import make_class
-
-    made = make_class(folder, topic)
-    out.print(f"The class is in {folder}. Hand out {made.release.relative_to(folder)}/, then, in {folder}:")
-    out.print(
-        f"  nbgrader autograde {topic}\n  nbgrader generate_feedback {topic}\n  nbgrader export", markup=False
-    )
-
-
-@app.command()
-def demo_class(
-    folder: Annotated[Path, typer.Argument(help="A new folder for the class.")],
-    students: Annotated[int, typer.Option(help="How many students.", min=6, max=400)] = 12,
-    topic: Annotated[str, typer.Option(help="The series they hand in.")] = "rnn",
-) -> None:
-    """Make a class of made-up students, grade it, write feedback and grades.csv, and print the table.
-
-    Exit status 1 if anybody's score is not what their submission earned.
-    """
-    from autograde.classroom.demo import demo
-
-    with _progress(quiet=False) as bar:
-        task = bar.add_task("making the class", total=students)
-
-        def advance(student: str) -> None:
-            bar.update(task, description=student, advance=1)
-
-        rows = demo(folder, topic, students, advance)
-    table = Table(title=f"{topic}: {len(rows)} students", title_justify="left")
-    for heading, justify in (
-        ("student", "left"),
-        ("handed in", "left"),
-        ("expected", "right"),
-        ("score", "right"),
-    ):
-        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
-    for row in rows:
-        table.add_row(
-            row.student, row.what, f"{row.expected:g}", f"{row.score:g}" + ("" if row.right else "  WRONG")
-        )
-    out.print(table)
-    wrong = [row for row in rows if not row.right]
-    out.print(f"Grades: {folder / 'grades.csv'}. Feedback: {folder / 'feedback'}.", markup=False)
-    if wrong:
-        err.print(f"{len(wrong)} scores are not what the submissions earned.")
-        raise typer.Exit(WRONG)
-
-
-@app.command()
 def doctor() -> None:
     """Say what is installed, what is missing, and how to get it."""
     from autograde.doctor import failed, findings, render
@@ -362,6 +308,14 @@ def lab(
             f"New in {work}: {', '.join(path.relative_to(work).as_posix() for path in copied)}", markup=False
         )
     raise typer.Exit(launch(folder, work, port, not no_browser))
+
+
+if (Path(__file__).parent / "classroom").is_dir():
+    from autograde.classroom.commands import app as classroom
+
+    app.registered_commands += classroom.registered_commands
+else:  # the folder that students get holds neither the instructor's side nor what makes lessons
+    app.registered_commands = [c for c in app.registered_commands if c.callback not in (build, killrate)]
 
 
 def main() -> None:

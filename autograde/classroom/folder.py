@@ -13,12 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import nbformat
 from traitlets.config import Config
 from traitlets.config.loader import PyFileConfigLoader
 
 from autograde.build import build
+from autograde.classroom.choice import FILE, Choice, default_text, read_choice, with_points
 from autograde.classroom.settings import install
 from autograde.course import CourseError, read_course, root
+from autograde.lessons import LessonInfo, lesson_info
+from autograde.progress import write_atomically
 
 CONFIG = "nbgrader_config.py"
 
@@ -34,6 +38,11 @@ class ClassFolder:
     def config(self) -> Path:
         """nbgrader's configuration."""
         return self.root / CONFIG
+
+    @property
+    def choice(self) -> Path:
+        """Which exercises the class does."""
+        return self.root / FILE
 
     @property
     def source(self) -> Path:
@@ -54,37 +63,92 @@ class ClassFolder:
         return self.root / "autograded" / student / self.topic
 
     def settings(self) -> Config:
-        """The configuration as traitlets reads it."""
-        return PyFileConfigLoader(CONFIG, path=str(self.root)).load_config()
+        """The configuration as traitlets reads it.
+
+        Raises:
+            CourseError: it is no Python, or stops with an error.
+        """
+        try:
+            return PyFileConfigLoader(CONFIG, path=str(self.root)).load_config()
+        except Exception as error:  # it is a program, and may fail in any way
+            raise CourseError(f"{CONFIG} cannot be used: {type(error).__name__}: {error}.") from None
 
 
-def make_class(folder: Path, topic: str) -> ClassFolder:
-    """Make a class folder, and register and release the notebooks of a series in it.
+def make_class(folder: Path, topic: str, *more: str) -> ClassFolder:
+    """Make a class folder, and register and release the notebooks of one or more series in it.
 
     Raises:
-        CourseError: the folder is not empty, or the topic has no lessons.
+        CourseError: the folder is not empty, or a topic has no lessons.
     """
     course = read_course()
     built_topics = [entry.name for entry in course.topics if not entry.planned]
-    if topic not in built_topics:
-        raise CourseError(
-            f"There are no lessons for the topic {topic!r}. There are: {', '.join(built_topics)}."
-        )
+    topics = list(dict.fromkeys((topic, *more)))
+    for name in topics:
+        if name not in built_topics:
+            raise CourseError(
+                f"There are no lessons for the topic {name!r}. There are: {', '.join(built_topics)}."
+            )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise CourseError(f"{folder} is there already and not empty. Name a new folder.")
     made = ClassFolder(folder.resolve(), topic)
-    made.source.mkdir(parents=True)
-    for name, text in build(root()).sources.items():
-        if name.startswith(f"{topic}/"):
-            (made.root / "source" / name).write_text(text, encoding="utf-8")
+    sources = build(root()).sources
+    made.root.mkdir(parents=True, exist_ok=True)
+    write_atomically(made.choice, default_text(lessons_in(sources), topics))
     shutil.copyfile(Path(__file__).parent / CONFIG, made.config)
     install()
-    convert("GenerateAssignment", made)
+    choice = read_choice(made.choice, lessons_in(sources))
+    for name in topics:
+        assignment = ClassFolder(made.root, name)
+        for notebook, text in chosen_sources(sources, choice, name).items():
+            write_atomically(assignment.source / notebook, text)
+        convert("GenerateAssignment", assignment)
     return made
 
 
-def convert(converter: str, folder: ClassFolder, student: str = "*") -> list[str]:
+def lessons_in(sources: dict[str, str]) -> list[LessonInfo]:
+    """What the source notebooks offer."""
+    return [
+        lesson_info(name.removesuffix(".ipynb"), nbformat.reads(text, 4)) for name, text in sources.items()
+    ]
+
+
+def chosen_sources(sources: dict[str, str], choice: Choice, topic: str) -> dict[str, str]:
+    """The source notebooks of one series as a class does them, by file name."""
+    return {
+        f"{notebook}.ipynb": with_points(sources[f"{topic}/{notebook}.ipynb"], points)
+        for notebook, points in choice.of(topic).items()
+    }
+
+
+def open_class(folder: Path, topic: str = "") -> ClassFolder:
+    """A class folder that is there.
+
+    Raises:
+        CourseError: it is none.
+    """
+    if not (folder / CONFIG).is_file():
+        raise CourseError(
+            f"{folder.resolve()} is no class folder: it has no {CONFIG}. Go to the class's folder, or name it with "
+            "--class."
+        )
+    return ClassFolder(folder.resolve(), topic)
+
+
+def course_directory(folder: ClassFolder) -> Any:
+    """nbgrader's ``CourseDirectory`` of a class: where it keeps submissions and the gradebook."""
+    from nbgrader.coursedir import CourseDirectory
+
+    return CourseDirectory(config=folder.settings())
+
+
+def convert(converter: str, folder: ClassFolder, student: str = "*", *, force: bool = False) -> list[str]:
     """Run one of nbgrader's converters in a class folder, as its command line would.
+
+    Args:
+        converter: such as ``Autograde``.
+        folder: the class, and the assignment.
+        student: only this one.
+        force: do again what was done before, as ``--force`` does.
 
     Returns:
         nbgrader's warnings.
@@ -99,6 +163,8 @@ def convert(converter: str, folder: ClassFolder, student: str = "*") -> list[str
     config = folder.settings()
     config.CourseDirectory.assignment_id = folder.topic
     config.CourseDirectory.student_id = student
+    if force:
+        config[converter].force = True
     messages: list[tuple[int, str]] = []
     kind: Any = getattr(converters, converter)
     work = kind(coursedir=CourseDirectory(config=config), config=config, parent=None)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 c = get_config()  # type: ignore[name-defined]
 
-from autograde.classroom.preprocessors import AUTOGRADE_STEPS
+from autograde.classroom.preprocessors import AUTOGRADE_STEPS, SANITIZE_STEPS
 from autograde.classroom.settings import stop_on_errors
 
 stop_on_errors()
@@ -19,6 +19,8 @@ c.CourseDirectory.course_id = "rederive"
 # The gradebook is an SQLite file in this folder. For PostgreSQL:
 # c.CourseDirectory.db_url = "postgresql://user@host/gradebook"
 
+# Notebooks that were handed out before class.toml left out an exercise can still be graded.
+c.Autograde.sanitize_preprocessors = SANITIZE_STEPS
 # A notebook runs in a process of its own, and the verdicts are made outside of it, with partial credit. Without this line
 # nbgrader runs the check cells itself, in the student's kernel: each then gives all of its points or none.
 c.Autograde.autograde_preprocessors = AUTOGRADE_STEPS

@@ -1,0 +1,5 @@
+"""The fixtures of the class room's tests."""
+
+from toyclass import command, quick, toys
+
+__all__ = ["command", "quick", "toys"]
