@@ -6,11 +6,11 @@ import ast
 import inspect
 import textwrap
 from html import escape
+from pathlib import Path
 from typing import Any
 
 from autograde.course import CourseError, root
 from autograde.exercise import Exercise
-from autograde.sources import BEGIN, END, read_source
 
 _PANE = "flex:1 1 24em;min-width:0"
 _CODE = (
@@ -35,16 +35,22 @@ def beside(lesson: str, exercise: Exercise, implementation: Any) -> str:
 def course_solution(lesson: str, exercise: Exercise) -> str:
     """The solution of the lesson's source where that is at hand, otherwise the reference."""
     path = root() / "solutions" / f"{lesson}.py"
-    if path.is_file():
-        try:
-            cells = read_source(path, lesson).tagged("exercise")
-            cell = next(cell for cell in cells if cell.title == exercise.name)
-        except (CourseError, StopIteration):
-            pass
-        else:
-            lines = cell.source.splitlines()
-            return _without_docstring("\n".join(line for line in lines if line.strip() not in (BEGIN, END)))
-    return _source(exercise.reference)
+    code = _solution(path, lesson, exercise.name) if path.is_file() else None
+    return _source(exercise.reference) if code is None else _without_docstring(code)
+
+
+def _solution(path: Path, lesson: str, name: str) -> str | None:
+    from autograde.sources import (
+        BEGIN,
+        END,
+        read_source,
+    )  # a student's pack has neither solutions nor this module
+
+    try:
+        cell = next(cell for cell in read_source(path, lesson).tagged("exercise") if cell.title == name)
+    except (CourseError, StopIteration):
+        return None
+    return "\n".join(line for line in cell.source.splitlines() if line.strip() not in (BEGIN, END))
 
 
 def _source(function: Any) -> str:
