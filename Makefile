@@ -46,7 +46,7 @@ test: not-moved $(TESTING)
 	$(IN_VENV) ruff format --check
 	$(IN_VENV) mypy autograde utils
 	$(IN_VENV) autograde build --check
-	$(IN_VENV) pytest -n 2 --dist loadgroup --durations=10 $(if $(TOPIC),--topic $(TOPIC))
+	$(IN_VENV) pytest -n 2 --durations=10 $(if $(TOPIC),--topic $(TOPIC))
 
 bench: not-moved $(TESTING)
 	$(IN_VENV) python benchmarks/notebooks.py $(if $(TOPIC),--topic $(TOPIC))

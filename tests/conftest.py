@@ -1,8 +1,10 @@
 """Which tests belong to which topic, so that continuous integration can be split: `make test TOPIC=rnn`."""
 
+import re
 from pathlib import Path
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from autograde.course import read_course
 
@@ -10,6 +12,8 @@ HERE = Path(__file__).parent
 TOPICS = [topic.name for topic in read_course().topics if not topic.planned]
 SHARED = "shared"
 """The name for everything that belongs to no topic."""
+
+PER_SUBJECT = ("tests/exercises/", "tests/lessons/", "tests/gpu/")
 
 
 def pytest_addoption(parser):
@@ -31,18 +35,24 @@ def topic_of(item):
     return named if named in TOPICS else SHARED
 
 
-def _group(item):
-    """Tests of one file share a process and its fixtures; each lesson and each exercise is a group of its own."""
-    values = getattr(item, "callspec", None)
-    values = values.params if values is not None else {}
-    own = [str(values[key]) for key in ("topic", "name", "lesson") if key in values]
-    return "/".join([item.path.name, *own])
+class ByFileAndSubject(LoadScopeScheduling):
+    """Tests of one file share a worker and its fixtures, but those of one exercise or lesson are a group of their own.
+
+    The two largest files would otherwise keep one worker busy when all others are idle.
+    """
+
+    def _split_scope(self, nodeid):
+        file, _, rest = nodeid.partition("::")
+        subject = re.search(r"\[(\w+[/-]\w+)", rest) if file.startswith(PER_SUBJECT) else None
+        return f"{file} {subject[1]}" if subject else file
 
 
-@pytest.hookimpl(tryfirst=True)
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    return ByFileAndSubject(config, log)
+
+
 def pytest_collection_modifyitems(config, items):
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item)))
     wanted = config.getoption("--topic")
     if wanted is not None:
         dropped = [item for item in items if topic_of(item) != wanted]

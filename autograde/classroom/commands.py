@@ -88,6 +88,9 @@ def demo_class(
     folder: Annotated[Path, typer.Argument(help="A new folder for the class.")],
     students: Annotated[int, typer.Option(help="How many students.", min=6, max=400)] = 12,
     topic: Annotated[str, typer.Option(help="The series they hand in.")] = "rnn",
+    notebook: Annotated[
+        str | None, typer.Option(help="Only this notebook of the series, such as 01_vanilla_rnn.")
+    ] = None,
 ) -> None:
     """Make a class of made-up students, grade it, write feedback and grades.csv, and print the table.
 
@@ -101,7 +104,7 @@ def demo_class(
         def advance(student: str) -> None:
             bar.update(task, description=student, advance=1)
 
-        rows = demo(folder, topic, students, advance)
+        rows = demo(folder, topic, students, advance, notebook)
     table = Table(title=f"{topic}: {len(rows)} students", title_justify="left")
     for heading in ("student", "handed in"):
         table.add_column(heading)

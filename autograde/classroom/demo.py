@@ -16,9 +16,10 @@ import nbformat
 from nbformat import NotebookNode
 
 from autograde.classroom.folder import ClassFolder, convert, in_folder, make_class
-from autograde.course import exercises
+from autograde.course import exercises, root
 from autograde.exercise import Exercise, Mistake
 from autograde.grade import grade
+from autograde.lessons import lesson_info, read_lesson
 from autograde.notebook import GRADED_SEED
 from autograde.observe import LocalObserver
 from autograde.sources import used_names
@@ -58,19 +59,22 @@ class Row:
         return abs(self.expected - self.score) < 1e-9
 
 
-def demo(folder: Path, topic: str, count: int, on_student: Callable[[str], None]) -> list[Row]:
+def demo(
+    folder: Path, topic: str, count: int, on_student: Callable[[str], None], notebook: str | None = None
+) -> list[Row]:
     """Make the class, grade it, write feedback and ``grades.csv``.
 
     Args:
         folder: a new folder.
         count: how many students, at least 6.
         on_student: is told each student who has been graded.
+        notebook: the only one of the series that is handed out; otherwise all of them.
 
     Raises:
         CourseError: the folder is not empty, the topic has no lessons, or nbgrader stopped.
     """
-    made = make_class(folder, topic)
-    students = list(cast(topic, count))
+    made = make_class(folder, topic, notebook=notebook)
+    students = list(cast(topic, count, notebook))
     for student in students:
         hand_in(made, student)
     _register(made, students)
@@ -83,9 +87,12 @@ def demo(folder: Path, topic: str, count: int, on_student: Callable[[str], None]
     return [Row(s.name, s.what, s.expected, scores.get(s.name, 0.0)) for s in students]
 
 
-def cast(topic: str, count: int) -> Iterator[Student]:
+def cast(topic: str, count: int, notebook: str | None = None) -> Iterator[Student]:
     """The students: one perfect, one who wrote nothing, one late, one without a notebook, and mistakes."""
     bank = exercises(topic)
+    if notebook is not None:
+        asked = lesson_info(notebook, read_lesson(root(), f"{topic}/{notebook}")).exercises
+        bank = {name: exercise for name, exercise in bank.items() if name in asked}
     everything = float(sum(exercise.points for exercise in bank.values()))
     yield Student("student-01", "everything right", everything, {})
     yield Student("student-02", "nothing written", 0.0, dict.fromkeys(bank))

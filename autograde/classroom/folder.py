@@ -74,11 +74,16 @@ class ClassFolder:
             raise CourseError(f"{CONFIG} cannot be used: {type(error).__name__}: {error}.") from None
 
 
-def make_class(folder: Path, topic: str, *more: str) -> ClassFolder:
+def make_class(folder: Path, topic: str, *more: str, notebook: str | None = None) -> ClassFolder:
     """Make a class folder, and register and release the notebooks of one or more series in it.
 
+    Args:
+        folder: a new folder.
+        topic, more: the series.
+        notebook: hand out only this one of the first series, such as ``01_vanilla_rnn``.
+
     Raises:
-        CourseError: the folder is not empty, or a topic has no lessons.
+        CourseError: the folder is not empty, or a topic has no lessons, or not this one.
     """
     course = read_course()
     built_topics = [entry.name for entry in course.topics if not entry.planned]
@@ -92,8 +97,13 @@ def make_class(folder: Path, topic: str, *more: str) -> ClassFolder:
         raise CourseError(f"{folder} is there already and not empty. Name a new folder.")
     made = ClassFolder(folder.resolve(), topic)
     sources = build(root()).sources
+    offered = lessons_in(sources)
+    if notebook is not None:
+        offered = [lesson for lesson in offered if lesson.name == f"{topic}/{notebook}"]
+        if not offered:
+            raise CourseError(f"The series {topic!r} has no notebook {notebook!r}.")
     made.root.mkdir(parents=True, exist_ok=True)
-    write_atomically(made.choice, default_text(lessons_in(sources), topics))
+    write_atomically(made.choice, default_text(offered, topics))
     shutil.copyfile(Path(__file__).parent / CONFIG, made.config)
     install()
     choice = read_choice(made.choice, lessons_in(sources))

@@ -82,12 +82,21 @@ def body(cell):
 
 
 def solutions():
-    """Every solution of the course, by lesson and exercise."""
-    course = read_course()
-    return {
-        (source.name, cell.title): body(cell)
-        for source in read_sources(root() / "solutions", course)
+    """Every solution of the course, by lesson and exercise; without lines that the lessons' other cells have, too."""
+    cells = [
+        (source, cell)
+        for source in read_sources(root() / "solutions", read_course())
         for cell in source.cells
+    ]
+    common = {
+        line.strip()
+        for _, cell in cells
+        if "### BEGIN SOLUTION" not in cell.source
+        for line in cell.source.splitlines()
+    }
+    return {
+        (source.name, cell.title): [line for line in body(cell) if line not in common]
+        for source, cell in cells
         if "### BEGIN SOLUTION" in cell.source
     }
 
