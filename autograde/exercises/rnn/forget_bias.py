@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from autograde.exercise import Case, Draw, Exercise, Mistake, Requirement, Tolerance
-from autograde.observe import Implementation, Inputs
+from autograde.observe import Implementation, Inputs, Observation
+from autograde.values import leaves
 from utils.reference import rnn as reference
 
 
@@ -63,6 +64,10 @@ def _time_constant(steps: int, keep: float) -> float:
     return math.log(steps - 1) if steps > 1 else 0.0
 
 
+def _time_constant_unguarded(steps: int, keep: float) -> float:
+    return math.log(steps - 1)
+
+
 def _keep_ignored(steps: int, keep: float) -> float:
     return reference.forget_bias(steps, 0.5)
 
@@ -96,7 +101,70 @@ def _decimal_logarithm(steps: int, keep: float) -> float:
 
 
 def _power_turned(steps: int, keep: float) -> float:
-    return math.log(keep) * steps - math.log1p(-(keep**steps))
+    return _logit(keep**steps)
+
+
+def _product_for_power(steps: int, keep: float) -> float:
+    return _logit(keep / steps) if steps > 1 else _logit(keep)
+
+
+def _logarithm_of_rest(steps: int, keep: float) -> float:
+    return -math.log(1 - keep ** (1 / steps))
+
+
+def _odds(steps: int, keep: float) -> float:
+    return math.exp(reference.forget_bias(steps, keep))
+
+
+def _binary_logarithm(steps: int, keep: float) -> float:
+    return reference.forget_bias(steps, keep) / math.log(2)
+
+
+def _half_of_it(steps: int, keep: float) -> float:
+    return reference.forget_bias(steps, keep) / 2
+
+
+def _one_added(steps: int, keep: float) -> float:
+    return -math.log(keep ** (-1 / steps) + 1)
+
+
+def _never_negative(steps: int, keep: float) -> float:
+    return max(0.0, reference.forget_bias(steps, keep))
+
+
+def _without_sign(steps: int, keep: float) -> float:
+    return abs(reference.forget_bias(steps, keep))
+
+
+def _near_for_one_half(steps: int, keep: float) -> float:
+    return math.log(steps / math.log(2))
+
+
+def _square_root(steps: int, keep: float) -> float:
+    return _logit(math.sqrt(keep))
+
+
+def _whole_division(steps: int, keep: float) -> float:
+    return _logit(keep ** (1 // steps))
+
+
+def _rounded(steps: int, keep: float) -> float:
+    return round(reference.forget_bias(steps, keep), 3)
+
+
+def _raises_but_for_one_step(seen: Mapping[tuple[str, str], Observation]) -> bool:
+    """A gate of exactly 1 for every number of steps but one."""
+    kinds = {key[1]: one.raised.kind if one.raised else "" for key, one in seen.items()}
+    one_step = kinds.pop("a single step")
+    kinds.pop("a single step that keeps next to nothing")
+    return not one_step and set(kinds.values()) == {"ZeroDivisionError"}
+
+
+def _has_four_decimals(seen: Mapping[tuple[str, str], Observation]) -> bool:
+    """All numbers have at most four decimals, and they are not a few constants or whole numbers."""
+    found = {v for one in seen.values() for _, v in leaves(one.value)}
+    simple = {float(round(v)) for v in found}
+    return all(v == round(v, 4) for v in found) and len(found) >= 15 and len(simple) < len(found) / 2
 
 
 forget_bias = Exercise(
@@ -115,15 +183,26 @@ forget_bias = Exercise(
             (
                 Case("a few steps, shares of all sizes", _pairs(1, 2, 3, 5, 8, keep=(0.15, 0.85))),
                 Case("a single step", _pairs(1, 1, 1, keep=(0.1, 0.9))),
+                Case("a single step that keeps next to nothing", _pairs(1, keep=(1e-7, 1e-5))),
                 Case("nearly everything", _pairs(2, 5, 20, 100, keep=(0.9, 0.99))),
                 Case("nearly nothing", _pairs(1, 3, 20, 200, keep=(0.01, 0.1))),
                 Case("hundreds of steps", _pairs(100, 365, 1000, keep=(0.2, 0.8))),
+                Case("a thousand steps, most of it kept", _pairs(1000, keep=(0.85, 0.88))),
                 Case("other steps and shares", _pairs(4, 13, 77, 640, keep=(0.05, 0.95)), shown=False),
             ),
             bias_table,
             tolerance=Tolerance(
                 256, "in float32, 1 - sigmoid(b) has few digits left; that is right enough here"
             ),
+        ),
+        Requirement(
+            "is exact, not only near",
+            (
+                Case("few steps, a large share, to more digits", _pairs(1, 1, 2, 3, 5, keep=(0.65, 0.85))),
+                Case("few steps, a small share, to more digits", _pairs(1, 1, 2, 2, keep=(0.04, 0.12))),
+            ),
+            bias_table,
+            tolerance=Tolerance(4, "float32 is right enough; for few steps it has more digits"),
         ),
     ),
     mistakes=(
@@ -153,6 +232,11 @@ forget_bias = Exercise(
             "You return ln(steps - 1). That gate is 1 - 1/steps, which leaves about 1/e. Solve for the share that is asked for.",
             _time_constant,
         ),
+        Mistake(
+            "You return ln(steps - 1), which does not exist for one step and leaves about 1/e for many. Solve for the share that is "
+            "asked for.",
+            _time_constant_unguarded,
+        ),
         Mistake("You always keep one half. The share is the argument keep.", _keep_ignored),
         Mistake(
             "You return ln f. The inverse of the sigmoid is the logit, ln f - ln(1 - f): the second part is missing.",
@@ -179,6 +263,45 @@ forget_bias = Exercise(
         Mistake(
             "You take keep to the power of steps. The gate to this power is keep, so the gate is the root, keep ** (1 / steps).",
             _power_turned,
+        ),
+        Mistake(
+            "You divide keep by the number of steps. The gate is the root, keep ** (1 / steps), since the shares multiply.",
+            _product_for_power,
+        ),
+        Mistake(
+            "You return -ln(1 - f). The inverse of the sigmoid is ln f - ln(1 - f): the first part is missing.",
+            _logarithm_of_rest,
+        ),
+        Mistake("You return f / (1 - f). The bias is the logarithm of that.", _odds),
+        Mistake("You took the logarithm to base 2. The sigmoid has the base e: math.log.", _binary_logarithm),
+        Mistake(
+            "You return half of the bias. Asked is the whole sum of which the gate is the sigmoid: ln(f / (1 - f)), which is twice "
+            "atanh(2f - 1).",
+            _half_of_it,
+        ),
+        Mistake("You add 1 to 1/f. From 1/f = 1 + exp(-b) follows exp(-b) = 1/f - 1.", _one_added),
+        Mistake(
+            "You do not let the bias fall below 0. Where the gate has to be below one half, its bias is negative.",
+            _never_negative,
+        ),
+        Mistake(
+            "Your bias has lost its sign. Where the gate has to be below one half, its bias is negative.",
+            _without_sign,
+        ),
+        Mistake(
+            "You return ln(steps / ln 2). This is near for keep = 1/2 and many steps only; the share is the argument keep, and the "
+            "exact formula is as short.",
+            _near_for_one_half,
+        ),
+        Mistake("You take the square root, which is for two steps. Take keep ** (1 / steps).", _square_root),
+        Mistake(
+            "Your gate is exactly 1 for two and more steps, and 1 - f is 0. Is 1 // steps in your formula? It is a division of whole "
+            "numbers: write 1 / steps.",
+            _whole_division,
+            _raises_but_for_one_step,
+        ),
+        Mistake(
+            "You round the result to four decimals or fewer. Return all digits.", _rounded, _has_four_decimals
         ),
     ),
 )

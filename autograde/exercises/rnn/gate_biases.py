@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from autograde.exercise import Case, Draw, Exercise, Mistake, Requirement
+from autograde.exercise import Case, Draw, Exercise, Mistake, Requirement, Tolerance
 from autograde.observe import Implementation, Inputs
 from utils.reference import rnn as reference
 
@@ -20,6 +20,14 @@ def sums_of_blocks(implementation: Implementation, inputs: Inputs) -> Any:
         return {"b_ih": first, "b_hh": second}
     blocks = (first + second).chunk(4)
     return dict(zip(("input gate", "forget gate", "candidate", "output gate"), blocks, strict=True))
+
+
+def two_calls(implementation: Implementation, inputs: Inputs) -> Any:
+    """The blocks' sums of two calls, looked at after both: the second one gets everything with the opposite sign."""
+    b_ih, b_hh, bias = inputs.values()
+    pairs = implementation(b_ih, b_hh, bias), implementation(-b_ih, -b_hh, -bias)
+    first, second = (sums_of_blocks(lambda *_, pair=pair: pair, inputs) for pair in pairs)
+    return {"the first result": first, "the second result": second}
 
 
 def descriptions(implementation: Implementation, inputs: Inputs) -> Any:
@@ -48,8 +56,9 @@ def _drawn(source: Draw) -> Inputs:
 
 
 def _in_double(source: Draw) -> Inputs:
+    """Biases that float32 does not have, and a bias that it has."""
     drawn = _biases(3, 1.75)(source)
-    return {**drawn, "b_ih": drawn["b_ih"].double(), "b_hh": drawn["b_hh"].double()}
+    return {**drawn, "b_ih": drawn["b_ih"].double() / 1.1, "b_hh": drawn["b_hh"].double() / 1.1}
 
 
 Pair = tuple[Tensor, Tensor]
@@ -159,6 +168,107 @@ def _in_place(b_ih: Tensor, b_hh: Tensor, bias: float) -> Pair:
     return b_ih, b_hh
 
 
+def _only_forget_cleared(b_ih: Tensor, b_hh: Tensor, bias: float) -> Pair:
+    hidden = len(b_ih) // 4
+    b_ih, b_hh = b_ih.clone(), b_hh.clone()
+    b_ih[:hidden], b_ih[hidden : 2 * hidden] = -bias, bias
+    b_hh[hidden : 2 * hidden] = 0.0
+    return b_ih, b_hh
+
+
+def _only_input_cleared(b_ih: Tensor, b_hh: Tensor, bias: float) -> Pair:
+    hidden = len(b_ih) // 4
+    b_ih, b_hh = b_ih.clone(), b_hh.clone()
+    b_ih[:hidden], b_ih[hidden : 2 * hidden] = -bias, bias
+    b_hh[:hidden] = 0.0
+    return b_ih, b_hh
+
+
+def _other_vector_left(b_ih: Tensor, b_hh: Tensor, bias: float) -> Pair:
+    hidden = len(b_ih) // 4
+    b_ih, b_hh = b_ih.clone(), b_hh.clone()
+    b_hh[:hidden], b_hh[hidden : 2 * hidden] = -bias, bias
+    return b_ih, b_hh
+
+
+def _forget_twice(b_ih: Tensor, b_hh: Tensor, bias: float) -> Pair:
+    hidden = len(b_ih) // 4
+    b_ih, b_hh = b_ih.clone(), b_hh.clone()
+    b_ih[:hidden], b_ih[hidden : 2 * hidden] = -bias, bias
+    b_hh[:hidden], b_hh[hidden : 2 * hidden] = 0.0, bias
+    return b_ih, b_hh
+
+
+def _half_of_it(b_ih: Tensor, b_hh: Tensor, bias: float) -> Pair:
+    return _set(b_ih, b_hh, bias / 2, -bias / 2)
+
+
+def _output_gate_too(b_ih: Tensor, b_hh: Tensor, bias: float) -> Pair:
+    first, second = _set(b_ih, b_hh, bias, -bias)
+    return _set(first, second, bias, None, blocks=(3, 0))
+
+
+def _all_gates_open(b_ih: Tensor, b_hh: Tensor, bias: float) -> Pair:
+    first, second = _set(b_ih, b_hh, bias, bias)
+    return _set(first, second, bias, None, blocks=(3, 0))
+
+
+def _sign_dropped(b_ih: Tensor, b_hh: Tensor, bias: float) -> Pair:
+    return _set(b_ih, b_hh, abs(bias), -abs(bias))
+
+
+def _whole_numbers(b_ih: Tensor, b_hh: Tensor, bias: float) -> Pair:
+    return _set(b_ih, b_hh, int(bias), -int(bias))
+
+
+def _one_minus_bias(b_ih: Tensor, b_hh: Tensor, bias: float) -> Pair:
+    return _set(b_ih, b_hh, bias, 1 - bias)
+
+
+def _halves_of_the_vector(b_ih: Tensor, b_hh: Tensor, bias: float) -> Pair:
+    half = len(b_ih) // 2
+    first = torch.cat([torch.full_like(b_ih[:half], -bias), torch.full_like(b_ih[half:], bias)])
+    return first, torch.zeros_like(b_hh)
+
+
+def _sum_added_again(b_ih: Tensor, b_hh: Tensor, bias: float) -> Pair:
+    hidden = len(b_ih) // 4
+    total = b_ih + b_hh
+    total[:hidden], total[hidden : 2 * hidden] = -bias, bias
+    return total, b_hh.clone()
+
+
+def _first_in_place(b_ih: Tensor, b_hh: Tensor, bias: float) -> Pair:
+    hidden = len(b_ih) // 4
+    b_ih[:hidden], b_ih[hidden : 2 * hidden] = -bias, bias
+    b_hh = b_hh.clone()
+    b_hh[: 2 * hidden] = 0.0
+    return b_ih, b_hh
+
+
+def _second_in_place(b_ih: Tensor, b_hh: Tensor, bias: float) -> Pair:
+    hidden = len(b_ih) // 4
+    b_ih = b_ih.clone()
+    b_ih[:hidden], b_ih[hidden : 2 * hidden] = -bias, bias
+    b_hh[: 2 * hidden] = 0.0
+    return b_ih, b_hh
+
+
+class _Buffer:
+    """One pair of buffers for all results."""
+
+    result: Tensor | None = None
+
+
+def _one_buffer_for_all(b_ih: Tensor, b_hh: Tensor, bias: float) -> Pair:
+    new = torch.stack(_set(b_ih, b_hh, bias, -bias))
+    old = _Buffer.result
+    if old is None or old.shape != new.shape or old.dtype != new.dtype or old.device != new.device:
+        old = _Buffer.result = torch.empty_like(new)
+    old.copy_(new)
+    return old[0], old[1]
+
+
 gate_biases = Exercise(
     reference.gate_biases,
     requirements=(
@@ -185,6 +295,20 @@ gate_biases = Exercise(
             ),
             sums_of_blocks,
             points=2,
+        ),
+        Requirement(
+            "float64 stays float64 on the way",
+            (Case("float64, to all its digits", _in_double),),
+            sums_of_blocks,
+            tolerance=Tolerance(
+                2.0**-22,
+                "the derived tolerance is that of float32; this one refuses a detour through float32",
+            ),
+        ),
+        Requirement(
+            "two calls do not disturb each other",
+            (Case("two calls, 4 hidden units", _biases(4, 1.5)),),
+            two_calls,
         ),
     ),
     mistakes=(
@@ -237,6 +361,62 @@ gate_biases = Exercise(
         Mistake(
             "You wrote into the tensors that came in. Make copies first, with clone().",
             _in_place,
+        ),
+        Mistake(
+            "Your forget gate is right, but the input block of b_hh still holds its random numbers. Clear both blocks.",
+            _only_forget_cleared,
+        ),
+        Mistake(
+            "Your input gate is right, but the forget block of b_hh still holds its random numbers. Clear both blocks.",
+            _only_input_cleared,
+        ),
+        Mistake(
+            "You set b_hh and left the forget and input blocks of b_ih as they were. The gate sees the sum of both, so the old random numbers are still in it.",
+            _other_vector_left,
+        ),
+        Mistake(
+            "You wrote the bias of the forget gate into both vectors. They are added, so it starts at twice the bias.",
+            _forget_twice,
+        ),
+        Mistake(
+            "Your gates start at half the bias. If you split it between the two vectors, write a half into each of them.",
+            _half_of_it,
+        ),
+        Mistake(
+            "You set the output gate, too. The candidate and the output gate keep what they have.",
+            _output_gate_too,
+        ),
+        Mistake(
+            "You set all three gates to +bias. The forget gate gets +bias, the input gate -bias, and the output gate keeps what it has.",
+            _all_gates_open,
+        ),
+        Mistake(
+            "You took the bias without its sign. It may be negative; then the input gate is the open one.",
+            _sign_dropped,
+        ),
+        Mistake("You cut the bias to a whole number.", _whole_numbers),
+        Mistake(
+            "Your input gate got 1 - bias. For the gates i = 1 - f; for the biases this means -bias, since sigmoid(-b) = 1 - sigmoid(b).",
+            _one_minus_bias,
+        ),
+        Mistake(
+            "You cut the vector into two halves. It has four blocks, and only the first two, i and f, are set.",
+            _halves_of_the_vector,
+        ),
+        Mistake(
+            "You put the sum into the first vector and returned b_hh beside it: it counts twice now. Return zeros as the second one.",
+            _sum_added_again,
+        ),
+        Mistake(
+            "You wrote into the b_ih that came in. Make a copy of it first, with clone().", _first_in_place
+        ),
+        Mistake(
+            "You wrote into the b_hh that came in. Make a copy of it first, with clone().", _second_in_place
+        ),
+        Mistake(
+            "A second call overwrites the result of the first: you write into a tensor that outlives the call. Return new ones "
+            "each time.",
+            _one_buffer_for_all,
         ),
     ),
     returns=("b_ih", "b_hh"),

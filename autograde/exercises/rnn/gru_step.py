@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 
-from autograde.exercise import Case, Draw, Exercise, Mistake, Requirement
+from autograde.exercise import Case, Draw, Exercise, Mistake, Requirement, Tolerance
 from autograde.nests import map_floats
-from autograde.observe import Inputs
+from autograde.observe import Inputs, Observation
 from autograde.probes import gradients, twice
+from autograde.values import leaves
 from utils.reference import rnn as reference
 
 
@@ -55,8 +56,33 @@ def _all_zero(source: Draw) -> Inputs:
 
 
 def _in_double(source: Draw) -> Inputs:
-    drawn: Inputs = map_floats(_step(3, 4, 5)(source), lambda tensor: tensor.double())
+    drawn: Inputs = map_floats(_step(3, 4, 5)(source), lambda tensor: tensor.double() / 1.1)
     return drawn
+
+
+def _half_saturated_in_double(source: Draw) -> Inputs:
+    drawn: Inputs = map_floats(_half_saturated(source), lambda tensor: tensor.double() / 1.1)
+    return drawn
+
+
+IN_DOUBLE = "float64, to all its digits"
+
+
+def _rounded_to_float32(seen: Mapping[tuple[str, str], Observation]) -> bool:
+    """In float64 every number that came back is one of float32, and not all of them are simple ones."""
+    one = next(seen[key] for key in seen if key[1] == IN_DOUBLE)
+    value = torch.cat([leaf.data.flatten() for _, leaf in leaves(one.value)])
+    rounded: bool = value.dtype == torch.float64 and torch.equal(value, value.float().double())
+    return rounded and not torch.equal(value, value.bfloat16().double())
+
+
+def _changed_after_use(seen: Mapping[tuple[str, str], Observation]) -> bool:
+    """Backward refuses, and not because what came in was changed."""
+    refused = any(
+        one.raised is not None and "modified by an inplace operation" in one.raised.message
+        for one in seen.values()
+    )
+    return refused and not any(one.changed for one in seen.values())
 
 
 def _gru(
@@ -229,6 +255,257 @@ def _in_place(x: Tensor, h: Tensor, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_
     return h
 
 
+def _order_nzr(x: Tensor, h: Tensor, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Tensor:
+    return _gru(x, h, W_ih, W_hh, b_ih, b_hh, order="nzr")
+
+
+def _order_znr(x: Tensor, h: Tensor, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Tensor:
+    return _gru(x, h, W_ih, W_hh, b_ih, b_hh, order="znr")
+
+
+def _update_first_and_turned(
+    x: Tensor, h: Tensor, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor
+) -> Tensor:
+    return _gru(x, h, W_ih, W_hh, b_ih, b_hh, order="zrn", keep="z n")
+
+
+def _paper_and_turned(x: Tensor, h: Tensor, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Tensor:
+    return _gru(x, h, W_ih, W_hh, b_ih, b_hh, reset="state", keep="z n")
+
+
+def _paper_without_bias(
+    x: Tensor, h: Tensor, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor
+) -> Tensor:
+    r_x, z_x, n_x = (x @ W_ih.T + b_ih).chunk(3, dim=1)
+    r_h, z_h, n_h = (h @ W_hh.T + b_hh).chunk(3, dim=1)
+    r, z = torch.sigmoid(r_x + r_h), torch.sigmoid(z_x + z_h)
+    hidden = h.shape[1]
+    n = torch.tanh(n_x + (r * h) @ W_hh[2 * hidden :].T)
+    return (1 - z) * n + z * h
+
+
+def _candidate_without_b_hn(
+    x: Tensor, h: Tensor, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor
+) -> Tensor:
+    r_x, z_x, n_x = (x @ W_ih.T + b_ih).chunk(3, dim=1)
+    r_h, z_h, n_h = (h @ W_hh.T + b_hh).chunk(3, dim=1)
+    r, z = torch.sigmoid(r_x + r_h), torch.sigmoid(z_x + z_h)
+    n = torch.tanh(n_x + r * (n_h - b_hh[2 * h.shape[1] :]))
+    return (1 - z) * n + z * h
+
+
+def _candidate_without_b_in(
+    x: Tensor, h: Tensor, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor
+) -> Tensor:
+    r_x, z_x, n_x = (x @ W_ih.T + b_ih).chunk(3, dim=1)
+    r_h, z_h, n_h = (h @ W_hh.T + b_hh).chunk(3, dim=1)
+    r, z = torch.sigmoid(r_x + r_h), torch.sigmoid(z_x + z_h)
+    n = torch.tanh(n_x - b_ih[2 * h.shape[1] :] + r * n_h)
+    return (1 - z) * n + z * h
+
+
+def _both_biases_in_bracket(
+    x: Tensor, h: Tensor, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor
+) -> Tensor:
+    r_x, z_x, n_x = (x @ W_ih.T + b_ih).chunk(3, dim=1)
+    r_h, z_h, n_h = (h @ W_hh.T + b_hh).chunk(3, dim=1)
+    r, z = torch.sigmoid(r_x + r_h), torch.sigmoid(z_x + z_h)
+    b_in = b_ih[2 * h.shape[1] :]
+    n = torch.tanh(n_x - b_in + r * (n_h + b_in))
+    return (1 - z) * n + z * h
+
+
+def _first_bias_twice(x: Tensor, h: Tensor, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Tensor:
+    return _gru(x, h, W_ih, W_hh, b_ih, b_ih)
+
+
+def _second_bias_twice(
+    x: Tensor, h: Tensor, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor
+) -> Tensor:
+    return _gru(x, h, W_ih, W_hh, b_hh, b_hh)
+
+
+def _input_ignored(x: Tensor, h: Tensor, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Tensor:
+    return _gru(torch.zeros_like(x), h, W_ih, W_hh, b_ih, b_hh)
+
+
+def _state_ignored(x: Tensor, h: Tensor, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Tensor:
+    return _gru(x, torch.zeros_like(h), W_ih, W_hh, b_ih, b_hh)
+
+
+def _no_recurrence(x: Tensor, h: Tensor, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Tensor:
+    return _gru(x, h, W_ih, torch.zeros_like(W_hh), b_ih, b_hh)
+
+
+def _gates_from_input(x: Tensor, h: Tensor, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Tensor:
+    r_x, z_x, n_x = (x @ W_ih.T + b_ih).chunk(3, dim=1)
+    r_h, z_h, n_h = (h @ W_hh.T + b_hh).chunk(3, dim=1)
+    r, z = torch.sigmoid(r_x), torch.sigmoid(z_x)
+    n = torch.tanh(n_x + r * n_h)
+    return (1 - z) * n + z * h
+
+
+def _candidate_from_input(
+    x: Tensor, h: Tensor, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor
+) -> Tensor:
+    _, z_x, n_x = (x @ W_ih.T + b_ih).chunk(3, dim=1)
+    _, z_h, _ = (h @ W_hh.T + b_hh).chunk(3, dim=1)
+    z = torch.sigmoid(z_x + z_h)
+    n = torch.tanh(n_x)
+    return (1 - z) * n + z * h
+
+
+def _state_without_weights(
+    x: Tensor, h: Tensor, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor
+) -> Tensor:
+    r_x, z_x, n_x = (x @ W_ih.T + b_ih).chunk(3, dim=1)
+    r_h, z_h, n_h = (h @ W_hh.T + b_hh).chunk(3, dim=1)
+    r, z = torch.sigmoid(r_x + r_h), torch.sigmoid(z_x + z_h)
+    n = torch.tanh(n_x + r * h)
+    return (1 - z) * n + z * h
+
+
+def _reset_around_tanh(
+    x: Tensor, h: Tensor, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor
+) -> Tensor:
+    r_x, z_x, n_x = (x @ W_ih.T + b_ih).chunk(3, dim=1)
+    r_h, z_h, n_h = (h @ W_hh.T + b_hh).chunk(3, dim=1)
+    r, z = torch.sigmoid(r_x + r_h), torch.sigmoid(z_x + z_h)
+    n = r * torch.tanh(n_x + n_h)
+    return (1 - z) * n + z * h
+
+
+def _two_tanh(x: Tensor, h: Tensor, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Tensor:
+    r_x, z_x, n_x = (x @ W_ih.T + b_ih).chunk(3, dim=1)
+    r_h, z_h, n_h = (h @ W_hh.T + b_hh).chunk(3, dim=1)
+    r, z = torch.sigmoid(r_x + r_h), torch.sigmoid(z_x + z_h)
+    n = torch.tanh(n_x) + r * torch.tanh(n_h)
+    return (1 - z) * n + z * h
+
+
+def _old_state_by_reset(
+    x: Tensor, h: Tensor, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor
+) -> Tensor:
+    r_x, z_x, n_x = (x @ W_ih.T + b_ih).chunk(3, dim=1)
+    r_h, z_h, n_h = (h @ W_hh.T + b_hh).chunk(3, dim=1)
+    r, z = torch.sigmoid(r_x + r_h), torch.sigmoid(z_x + z_h)
+    n = torch.tanh(n_x + r * n_h)
+    return (1 - z) * n + r * h
+
+
+def _parts_squashed(x: Tensor, h: Tensor, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Tensor:
+    r_x, z_x, n_x = (x @ W_ih.T + b_ih).chunk(3, dim=1)
+    r_h, z_h, n_h = (h @ W_hh.T + b_hh).chunk(3, dim=1)
+    r, z = torch.sigmoid(r_x) + torch.sigmoid(r_h), torch.sigmoid(z_x) + torch.sigmoid(z_h)
+    n = torch.tanh(n_x + r * n_h)
+    return (1 - z) * n + z * h
+
+
+def _gates_not_squashed(
+    x: Tensor, h: Tensor, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor
+) -> Tensor:
+    return _gru(x, h, W_ih, W_hh, b_ih, b_hh, squash_gates=lambda a: a)
+
+
+def _state_clamped(x: Tensor, h: Tensor, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Tensor:
+    return _gru(x, h, W_ih, W_hh, b_ih, b_hh).clamp(-1, 1)
+
+
+def _blocks_not_transposed(
+    x: Tensor, h: Tensor, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor
+) -> Tensor:
+    blocks = torch.cat([block.T for block in W_hh.chunk(3)])
+    return _gru(x, h, W_ih, blocks, b_ih, b_hh)
+
+
+def _sigmoid_by_exp(x: Tensor, h: Tensor, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Tensor:
+    return _gru(x, h, W_ih, W_hh, b_ih, b_hh, squash_gates=lambda a: 1 / (1 + torch.exp(-a)))
+
+
+def _sigmoid_by_two_exp(
+    x: Tensor, h: Tensor, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor
+) -> Tensor:
+    return _gru(x, h, W_ih, W_hh, b_ih, b_hh, squash_gates=lambda a: torch.exp(a) / (1 + torch.exp(a)))
+
+
+def _tanh_by_exp(x: Tensor, h: Tensor, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Tensor:
+    return _gru(
+        x, h, W_ih, W_hh, b_ih, b_hh, squash_n=lambda a: (torch.exp(2 * a) - 1) / (torch.exp(2 * a) + 1)
+    )
+
+
+def _arguments_clamped(
+    x: Tensor, h: Tensor, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor
+) -> Tensor:
+    return _gru(
+        x,
+        h,
+        W_ih,
+        W_hh,
+        b_ih,
+        b_hh,
+        squash_gates=lambda a: torch.sigmoid(a.clamp(-10, 10)),
+    )
+
+
+def _no_gradient(x: Tensor, h: Tensor, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Tensor:
+    with torch.no_grad():
+        return _gru(x, h, W_ih, W_hh, b_ih, b_hh)
+
+
+def _weights_detached(x: Tensor, h: Tensor, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Tensor:
+    return _gru(x, h, W_ih.detach(), W_hh.detach(), b_ih.detach(), b_hh.detach())
+
+
+def _detached_in_the_mix(
+    x: Tensor, h: Tensor, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor
+) -> Tensor:
+    r_x, z_x, n_x = (x @ W_ih.T + b_ih).chunk(3, dim=1)
+    r_h, z_h, n_h = (h @ W_hh.T + b_hh).chunk(3, dim=1)
+    r, z = torch.sigmoid(r_x + r_h), torch.sigmoid(z_x + z_h)
+    n = torch.tanh(n_x + r * n_h)
+    return (1 - z) * n + z * h.detach()
+
+
+def _detached_in_the_gates(
+    x: Tensor, h: Tensor, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor
+) -> Tensor:
+    r_x, z_x, n_x = (x @ W_ih.T + b_ih).chunk(3, dim=1)
+    r_h, z_h, n_h = (h.detach() @ W_hh.T + b_hh).chunk(3, dim=1)
+    r, z = torch.sigmoid(r_x + r_h), torch.sigmoid(z_x + z_h)
+    n = torch.tanh(n_x + r * n_h)
+    return (1 - z) * n + z * h
+
+
+def _kept_part_in_place(
+    x: Tensor, h: Tensor, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor
+) -> Tensor:
+    r_x, z_x, n_x = (x @ W_ih.T + b_ih).chunk(3, dim=1)
+    r_h, z_h, n_h = (h @ W_hh.T + b_hh).chunk(3, dim=1)
+    r, z = torch.sigmoid(r_x + r_h), torch.sigmoid(z_x + z_h)
+    n = torch.tanh(n_x + r * n_h)
+    h *= z
+    return h + (1 - z) * n
+
+
+def _in_float32(x: Tensor, h: Tensor, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Tensor:
+    return _gru(x.float(), h.float(), W_ih.float(), W_hh.float(), b_ih.float(), b_hh.float()).to(x.dtype)
+
+
+def _changed_after_its_use(
+    x: Tensor, h: Tensor, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor
+) -> Tensor:
+    r_x, z_x, n_x = (x @ W_ih.T + b_ih).chunk(3, dim=1)
+    r_h, z_h, n_h = (h @ W_hh.T + b_hh).chunk(3, dim=1)
+    r, z = torch.sigmoid(r_x + r_h), torch.sigmoid(z_x + z_h)
+    r *= n_h  # was needed for the gradient of the sigmoid
+    return (1 - z) * torch.tanh(n_x + r) + z * h
+
+
+def _tanh_by_one_exp(x: Tensor, h: Tensor, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Tensor:
+    return _gru(x, h, W_ih, W_hh, b_ih, b_hh, squash_n=lambda a: 2 / (1 + torch.exp(-2 * a)) - 1)
+
+
 class _Buffer:
     """One buffer for all results."""
 
@@ -268,6 +545,17 @@ gru_step = Exercise(
         Requirement(
             "large arguments saturate, nothing overflows",
             (Case("every second row with inputs of size 1000", _half_saturated),),
+        ),
+        Requirement(
+            "float64 stays float64 on the way",
+            (
+                Case(IN_DOUBLE, _in_double),
+                Case("float64, every second row saturated", _half_saturated_in_double),
+            ),
+            tolerance=Tolerance(
+                2.0**-22,
+                "the derived tolerance is that of float32; this one refuses a detour through float32",
+            ),
         ),
         Requirement(
             "two calls do not disturb each other",
@@ -369,6 +657,114 @@ gru_step = Exercise(
             "A second call overwrites the result of the first: you write into a tensor that outlives the call. Return a new "
             "one each time.",
             _one_buffer_for_all,
+        ),
+        Mistake("Your blocks are in the order n, z, r. torch has r, z, n.", _order_nzr),
+        Mistake("Your blocks are in the order z, n, r. torch has r, z, n.", _order_znr),
+        Mistake(
+            "Two things differ. Your blocks are in the order z, r, n, and your z is turned round. torch has r, z, n and h = (1 - z) * n + z * h.",
+            _update_first_and_turned,
+        ),
+        Mistake(
+            "Two things differ. Your r stands at h, before the product: torch has r * (h @ W_hn.T + b_hn). And your z is turned round: z = 1 keeps the old state.",
+            _paper_and_turned,
+        ),
+        Mistake(
+            "You apply r to h before the product, as the first paper does, and b_hn is missing. In torch r multiplies the product and its bias: r * (h @ W_hn.T + b_hn).",
+            _paper_without_bias,
+        ),
+        Mistake("b_hn is missing from the candidate: r * (h @ W_hn.T + b_hn).", _candidate_without_b_hn),
+        Mistake("b_in is missing from the candidate: x @ W_in.T + b_in.", _candidate_without_b_in),
+        Mistake("Your r multiplies b_in, too. Only b_hn stands inside the bracket.", _both_biases_in_bracket),
+        Mistake("You add b_ih to both products. b_hh goes with h.", _first_bias_twice),
+        Mistake("You add b_hh to both products. b_ih goes with x.", _second_bias_twice),
+        Mistake("Your gates and your candidate do not see the input. Add x @ W_ih.T.", _input_ignored),
+        Mistake(
+            "Your step ignores the old state: h is in both gates, in the candidate and in the mix.",
+            _state_ignored,
+        ),
+        Mistake("Your gates and your candidate do not hear the old state. Add h @ W_hh.T.", _no_recurrence),
+        Mistake("Your gates see the input only. Add the blocks of h @ W_hh.T + b_hh.", _gates_from_input),
+        Mistake(
+            "Your candidate does not hear the old state: n = tanh(n_x + r * n_h).", _candidate_from_input
+        ),
+        Mistake(
+            "Your candidate takes r * h without the product with W_hn: r * (h @ W_hn.T + b_hn).",
+            _state_without_weights,
+        ),
+        Mistake(
+            "Your r multiplies the whole candidate, outside of tanh. It multiplies the recurrent part inside of it.",
+            _reset_around_tanh,
+        ),
+        Mistake(
+            "You squash the two parts of the candidate one by one. One tanh goes around their sum.", _two_tanh
+        ),
+        Mistake(
+            "Your old state is weighed with r. Its weight is z, so that the two weights add up to 1.",
+            _old_state_by_reset,
+        ),
+        Mistake(
+            "You squash the two parts of a gate one by one, so it can be larger than 1. Add them, then take one sigmoid.",
+            _parts_squashed,
+        ),
+        Mistake("Your gates are not squashed: r and z each go through the sigmoid.", _gates_not_squashed),
+        Mistake(
+            "You clamp the new state. A mix of n and h needs no clamping; it stays between -1 and 1 by itself if it starts there.",
+            _state_clamped,
+        ),
+        Mistake(
+            "You multiply h by the blocks of W_hh as they stand. Each is to be transposed: h @ W_hh.T.",
+            _blocks_not_transposed,
+        ),
+        Mistake(
+            "Your values are right, but your sigmoid is made of exp, which overflows for large arguments, and the gradient becomes NaN. Use torch.sigmoid.",
+            _sigmoid_by_exp,
+        ),
+        Mistake(
+            "In exp(a) / (1 + exp(a)) both overflow for large arguments, and infinity by infinity is NaN. Use torch.sigmoid.",
+            _sigmoid_by_two_exp,
+        ),
+        Mistake(
+            "Your tanh is made of exponentials, which overflow for large arguments. Use torch.tanh.",
+            _tanh_by_exp,
+        ),
+        Mistake(
+            "You clamp the arguments of the gates. torch.sigmoid does not overflow: leave the arguments as they are.",
+            _arguments_clamped,
+        ),
+        Mistake(
+            "Your values are right, but no gradient flows back from them at all (no_grad, detach, NumPy, or numbers in between).",
+            _no_gradient,
+        ),
+        Mistake(
+            "You detached the weights (or took their .data): they get no gradient and cannot be trained.",
+            _weights_detached,
+        ),
+        Mistake(
+            "You detached h in the mix: the gradient along z, the path that lasts, is cut.",
+            _detached_in_the_mix,
+        ),
+        Mistake(
+            "You detached h in the gates and the candidate. The gradient flows back there, too.",
+            _detached_in_the_gates,
+        ),
+        Mistake(
+            "You changed the tensor h that came in. Whoever calls you still needs it: make a new tensor.",
+            _kept_part_in_place,
+        ),
+        Mistake(
+            "Your values are right, but your tanh is made of exp, which overflows for large arguments, and the gradient becomes NaN. Use torch.tanh.",
+            _tanh_by_one_exp,
+        ),
+        Mistake(
+            "You compute in float32, or less, and convert the result. What comes in as float64 is computed in float64.",
+            _in_float32,
+            _rounded_to_float32,
+        ),
+        Mistake(
+            "You change a tensor in place from which you have already computed: the gradient needs its old values, and backward "
+            "refuses. Make new tensors.",
+            _changed_after_its_use,
+            _changed_after_use,
         ),
     ),
     forbids=("gru", "gru_cell", "_thnn_fused_gru_cell", "lstm", "lstm_cell", "rnn_tanh", "rnn_tanh_cell"),

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 
-from autograde.exercise import Case, Draw, Exercise, Mistake, Requirement
+from autograde.exercise import Case, Draw, Exercise, Mistake, Requirement, Tolerance
 from autograde.nests import map_floats
-from autograde.observe import Inputs
+from autograde.observe import Inputs, Observation
 from autograde.probes import gradients, twice
+from autograde.values import leaves
 from utils.reference import rnn as reference
 
 Pair = tuple[Tensor, Tensor]
@@ -67,8 +68,33 @@ def _all_zero(source: Draw) -> Inputs:
 
 
 def _in_double(source: Draw) -> Inputs:
-    drawn: Inputs = map_floats(_step(3, 4, 5)(source), lambda tensor: tensor.double())
+    drawn: Inputs = map_floats(_step(3, 4, 5)(source), lambda tensor: tensor.double() / 1.1)
     return drawn
+
+
+def _half_saturated_in_double(source: Draw) -> Inputs:
+    drawn: Inputs = map_floats(_half_saturated(source), lambda tensor: tensor.double() / 1.1)
+    return drawn
+
+
+IN_DOUBLE = "float64, to all its digits"
+
+
+def _rounded_to_float32(seen: Mapping[tuple[str, str], Observation]) -> bool:
+    """In float64 every number that came back is one of float32, and not all of them are simple ones."""
+    one = next(seen[key] for key in seen if key[1] == IN_DOUBLE)
+    value = torch.cat([leaf.data.flatten() for _, leaf in leaves(one.value)])
+    rounded: bool = value.dtype == torch.float64 and torch.equal(value, value.float().double())
+    return rounded and not torch.equal(value, value.bfloat16().double())
+
+
+def _changed_after_use(seen: Mapping[tuple[str, str], Observation]) -> bool:
+    """Backward refuses, and not because what came in was changed."""
+    refused = any(
+        one.raised is not None and "modified by an inplace operation" in one.raised.message
+        for one in seen.values()
+    )
+    return refused and not any(one.changed for one in seen.values())
 
 
 def _lstm(
@@ -248,6 +274,248 @@ def _in_place(x: Tensor, state: Pair, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, 
     return torch.sigmoid(o) * torch.tanh(c), c
 
 
+def _no_input_gate(x: Tensor, state: Pair, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Pair:
+    h, c = state
+    i, f, g, o = (x @ W_ih.T + b_ih + h @ W_hh.T + b_hh).chunk(4, dim=1)
+    new = torch.sigmoid(f) * c + torch.tanh(g)
+    return torch.sigmoid(o) * torch.tanh(new), new
+
+
+def _no_output_gate(x: Tensor, state: Pair, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Pair:
+    h, c = state
+    i, f, g, o = (x @ W_ih.T + b_ih + h @ W_hh.T + b_hh).chunk(4, dim=1)
+    new = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+    return torch.tanh(new), new
+
+
+def _forget_turned(x: Tensor, state: Pair, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Pair:
+    h, c = state
+    i, f, g, o = (x @ W_ih.T + b_ih + h @ W_hh.T + b_hh).chunk(4, dim=1)
+    new = (1 - torch.sigmoid(f)) * c + torch.sigmoid(i) * torch.tanh(g)
+    return torch.sigmoid(o) * torch.tanh(new), new
+
+
+def _forget_all(x: Tensor, state: Pair, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Pair:
+    h, c = state
+    i, f, g, o = (x @ W_ih.T + b_ih + h @ W_hh.T + b_hh).chunk(4, dim=1)
+    new = torch.sigmoid(f) * (c + torch.sigmoid(i) * torch.tanh(g))
+    return torch.sigmoid(o) * torch.tanh(new), new
+
+
+def _output_of_candidate(
+    x: Tensor, state: Pair, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor
+) -> Pair:
+    h, c = state
+    i, f, g, o = (x @ W_ih.T + b_ih + h @ W_hh.T + b_hh).chunk(4, dim=1)
+    new = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+    return torch.sigmoid(o) * torch.tanh(g), new
+
+
+def _h_in_place_of_c(x: Tensor, state: Pair, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Pair:
+    h, c = state
+    i, f, g, o = (x @ W_ih.T + b_ih + h @ W_hh.T + b_hh).chunk(4, dim=1)
+    new = torch.sigmoid(f) * h + torch.sigmoid(i) * torch.tanh(g)
+    return torch.sigmoid(o) * torch.tanh(new), new
+
+
+def _nothing_squashed(x: Tensor, state: Pair, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Pair:
+    h, c = state
+    i, f, g, o = (x @ W_ih.T + b_ih + h @ W_hh.T + b_hh).chunk(4, dim=1)
+    new = torch.sigmoid(f) * c + torch.sigmoid(i) * g
+    return torch.sigmoid(o) * new, new
+
+
+def _candidate_squashed_twice(
+    x: Tensor, state: Pair, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor
+) -> Pair:
+    h, c = state
+    i, f, g, o = (x @ W_ih.T + b_ih + h @ W_hh.T + b_hh).chunk(4, dim=1)
+    new = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(torch.sigmoid(g))
+    return torch.sigmoid(o) * torch.tanh(new), new
+
+
+def _sigmoid_everywhere(
+    x: Tensor, state: Pair, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor
+) -> Pair:
+    h, c = state
+    i, f, g, o = (x @ W_ih.T + b_ih + h @ W_hh.T + b_hh).chunk(4, dim=1)
+    new = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.sigmoid(g)
+    return torch.sigmoid(o) * torch.sigmoid(new), new
+
+
+def _old_cell_returned(
+    x: Tensor, state: Pair, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor
+) -> Pair:
+    h, c = state
+    i, f, g, o = (x @ W_ih.T + b_ih + h @ W_hh.T + b_hh).chunk(4, dim=1)
+    new = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+    return torch.sigmoid(o) * torch.tanh(new), c
+
+
+def _old_output_returned(
+    x: Tensor, state: Pair, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor
+) -> Pair:
+    h, c = state
+    i, f, g, o = (x @ W_ih.T + b_ih + h @ W_hh.T + b_hh).chunk(4, dim=1)
+    new = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+    return h, new
+
+
+def _output_twice(x: Tensor, state: Pair, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Pair:
+    h, c = state
+    i, f, g, o = (x @ W_ih.T + b_ih + h @ W_hh.T + b_hh).chunk(4, dim=1)
+    new = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+    return torch.sigmoid(o) * torch.tanh(new), torch.sigmoid(o) * torch.tanh(new)
+
+
+def _cell_twice(x: Tensor, state: Pair, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Pair:
+    h, c = state
+    i, f, g, o = (x @ W_ih.T + b_ih + h @ W_hh.T + b_hh).chunk(4, dim=1)
+    new = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+    return new, new
+
+
+def _other_bias_twice(x: Tensor, state: Pair, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Pair:
+    return reference.lstm_step(x, state, W_ih, W_hh, b_hh, b_hh)
+
+
+def _input_ignored(x: Tensor, state: Pair, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Pair:
+    return reference.lstm_step(torch.zeros_like(x), state, W_ih, W_hh, b_ih, b_hh)
+
+
+def _blocks_not_transposed(
+    x: Tensor, state: Pair, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor
+) -> Pair:
+    blocks = torch.cat([block.T for block in W_hh.chunk(4)])
+    return reference.lstm_step(x, state, W_ih, blocks, b_ih, b_hh)
+
+
+def _sigmoid_by_exp(x: Tensor, state: Pair, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Pair:
+    h, c = state
+    i, f, g, o = (x @ W_ih.T + b_ih + h @ W_hh.T + b_hh).chunk(4, dim=1)
+    i, f, o = (1 / (1 + torch.exp(-gate)) for gate in (i, f, o))
+    new = f * c + i * torch.tanh(g)
+    return o * torch.tanh(new), new
+
+
+def _sigmoid_by_two_exp(
+    x: Tensor, state: Pair, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor
+) -> Pair:
+    h, c = state
+    i, f, g, o = (x @ W_ih.T + b_ih + h @ W_hh.T + b_hh).chunk(4, dim=1)
+    i, f, o = (torch.exp(gate) / (1 + torch.exp(gate)) for gate in (i, f, o))
+    new = f * c + i * torch.tanh(g)
+    return o * torch.tanh(new), new
+
+
+def _tanh_by_exp(x: Tensor, state: Pair, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Pair:
+    h, c = state
+    i, f, g, o = (x @ W_ih.T + b_ih + h @ W_hh.T + b_hh).chunk(4, dim=1)
+    e = torch.exp(2 * g)
+    new = torch.sigmoid(f) * c + torch.sigmoid(i) * (e - 1) / (e + 1)
+    e = torch.exp(2 * new)
+    return torch.sigmoid(o) * (e - 1) / (e + 1), new
+
+
+def _arguments_clamped(
+    x: Tensor, state: Pair, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor
+) -> Pair:
+    h, c = state
+    i, f, g, o = (x @ W_ih.T + b_ih + h @ W_hh.T + b_hh).chunk(4, dim=1)
+    i, f, g, o = (gate.clamp(-10, 10) for gate in (i, f, g, o))
+    new = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+    return torch.sigmoid(o) * torch.tanh(new), new
+
+
+def _cell_clamped(x: Tensor, state: Pair, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Pair:
+    h, c = state
+    i, f, g, o = (x @ W_ih.T + b_ih + h @ W_hh.T + b_hh).chunk(4, dim=1)
+    new = (torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)).clamp(-10, 10)
+    return torch.sigmoid(o) * torch.tanh(new), new
+
+
+def _gates_detached(x: Tensor, state: Pair, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Pair:
+    h, c = state
+    i, f, g, o = (x @ W_ih.T + b_ih + h @ W_hh.T + b_hh).detach().chunk(4, dim=1)
+    new = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+    return torch.sigmoid(o) * torch.tanh(new), new
+
+
+def _no_gradient(x: Tensor, state: Pair, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Pair:
+    with torch.no_grad():
+        return reference.lstm_step(x, state, W_ih, W_hh, b_ih, b_hh)
+
+
+def _weights_detached(x: Tensor, state: Pair, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Pair:
+    return reference.lstm_step(x, state, W_ih.detach(), W_hh.detach(), b_ih.detach(), b_hh.detach())
+
+
+def _result_cell_detached(
+    x: Tensor, state: Pair, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor
+) -> Pair:
+    h, c = reference.lstm_step(x, state, W_ih, W_hh, b_ih, b_hh)
+    return h, c.detach()
+
+
+def _both_in_place(x: Tensor, state: Pair, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Pair:
+    h, c = reference.lstm_step(x, state, W_ih, W_hh, b_ih, b_hh)
+    state[0].copy_(h)
+    state[1].copy_(c)
+    return state
+
+
+def _h_in_place(x: Tensor, state: Pair, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Pair:
+    h, c = reference.lstm_step(x, state, W_ih, W_hh, b_ih, b_hh)
+    return state[0].copy_(h), c
+
+
+def _in_float32(x: Tensor, state: Pair, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Pair:
+    h, c = reference.lstm_step(
+        x.float(),
+        (state[0].float(), state[1].float()),
+        W_ih.float(),
+        W_hh.float(),
+        b_ih.float(),
+        b_hh.float(),
+    )
+    return h.to(x.dtype), c.to(x.dtype)
+
+
+def _changed_after_its_use(
+    x: Tensor, state: Pair, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor
+) -> Pair:
+    h, c = state
+    i, f, g, o = (x @ W_ih.T + b_ih + h @ W_hh.T + b_hh).chunk(4, dim=1)
+    i, f, g, o = torch.sigmoid(i), torch.sigmoid(f), torch.tanh(g), torch.sigmoid(o)
+    new = i * g
+    i *= 0  # was needed for the gradient of i * g
+    new = new + f * c
+    return o * torch.tanh(new), new
+
+
+def _ordered(order: str) -> Callable[..., Pair]:
+    """The step with the blocks in another order."""
+
+    def step(x: Tensor, state: Pair, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Pair:
+        return _lstm(x, state, W_ih, W_hh, b_ih, b_hh, order=order)
+
+    step.__name__ = f"_order_{order}"
+    return step
+
+
+_OTHER_ORDERS = tuple(
+    Mistake(f"Your blocks are in the order {', '.join(order)}. torch has i, f, g, o.", _ordered(order))
+    for order in ("gifo", "gfio", "fgio", "fogi", "oifg", "ofig", "ogfi", "iogf")
+)
+
+
+def _tanh_by_one_exp(x: Tensor, state: Pair, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Pair:
+    def tanh(a: Tensor) -> Tensor:
+        return 1 - 2 / (1 + torch.exp(2 * a))
+
+    return _lstm(x, state, W_ih, W_hh, b_ih, b_hh, squash_g=tanh, squash_c=tanh)
+
+
 class _Buffer:
     """One pair of buffers for all results."""
 
@@ -292,6 +560,17 @@ lstm_step = Exercise(
             ),
         ),
         Requirement(
+            "float64 stays float64 on the way",
+            (
+                Case(IN_DOUBLE, _in_double),
+                Case("float64, every second row saturated", _half_saturated_in_double),
+            ),
+            tolerance=Tolerance(
+                2.0**-22,
+                "the derived tolerance is that of float32; this one refuses a detour through float32",
+            ),
+        ),
+        Requirement(
             "two calls do not disturb each other",
             (
                 Case("two calls, 4 sequences", _step(4, 3, 8)),
@@ -322,7 +601,7 @@ lstm_step = Exercise(
             _output_before_candidate,
         ),
         Mistake(
-            "Your blocks begin with the forget gate: f, i, g, o. torch has i, f, g, o.",
+            "Your input and forget gates are exchanged, as if the blocks were in the order f, i, g, o. torch has i, f, g, o.",
             _forget_first,
         ),
         Mistake(
@@ -389,7 +668,7 @@ lstm_step = Exercise(
         ),
         Mistake("You detached the state: no gradient flows back to the step before.", _both_detached),
         Mistake(
-            "You changed the cell state that came in with *= or +=. Make a new tensor: c = f * c + i * g.",
+            "You changed the cell state that came in (with *=, += or the like). Make a new tensor: c = f * c + i * g.",
             _in_place,
         ),
         Mistake(
@@ -397,6 +676,97 @@ lstm_step = Exercise(
             "each time.",
             _one_buffer_for_all,
         ),
+        Mistake("Your candidate is written without the input gate: c = f c + i g.", _no_input_gate),
+        Mistake("Your output gate has no effect: h = o tanh(c).", _no_output_gate),
+        Mistake(
+            "Your forget gate is turned round. f = 1 keeps the old cell state: c = f c + i g.", _forget_turned
+        ),
+        Mistake(
+            "Your forget gate multiplies what is written now, too. It multiplies the old cell state only.",
+            _forget_all,
+        ),
+        Mistake(
+            "You made h from the candidate. The output is read from the new cell state: h = o tanh(c).",
+            _output_of_candidate,
+        ),
+        Mistake(
+            "Your forget gate keeps the old h. It keeps the old cell state: c = f c + i g.", _h_in_place_of_c
+        ),
+        Mistake(
+            "Both tanh are missing: the candidate goes through tanh, and so does the cell state on its way out.",
+            _nothing_squashed,
+        ),
+        Mistake(
+            "Your candidate goes through the sigmoid and then through tanh. Only the three gates go through the sigmoid.",
+            _candidate_squashed_twice,
+        ),
+        Mistake(
+            "You use the sigmoid everywhere. The candidate, and the cell state on its way out, go through tanh.",
+            _sigmoid_everywhere,
+        ),
+        Mistake("You return the old cell state beside the new h. Return the new one.", _old_cell_returned),
+        Mistake("You return the old h beside the new cell state. Return the new one.", _old_output_returned),
+        Mistake("You return h twice. The second of the pair is the new cell state.", _output_twice),
+        Mistake(
+            "You return the cell state twice. The first of the pair is the output h = o tanh(c).", _cell_twice
+        ),
+        Mistake("You add b_hh twice and b_ih not at all.", _other_bias_twice),
+        Mistake("Your gates do not see the input. Add x @ W_ih.T.", _input_ignored),
+        Mistake(
+            "You multiply h by the blocks of W_hh as they stand. Each is to be transposed: h @ W_hh.T.",
+            _blocks_not_transposed,
+        ),
+        Mistake(
+            "Your values are right, but your sigmoid is made of exp, which overflows for large arguments, and the gradient becomes NaN. Use torch.sigmoid.",
+            _sigmoid_by_exp,
+        ),
+        Mistake(
+            "In exp(a) / (1 + exp(a)) both overflow for large arguments, and infinity by infinity is NaN. Use torch.sigmoid.",
+            _sigmoid_by_two_exp,
+        ),
+        Mistake(
+            "Your tanh is made of exponentials, which overflow for large arguments. Use torch.tanh.",
+            _tanh_by_exp,
+        ),
+        Mistake(
+            "You clamp the arguments of the gates. torch.sigmoid and torch.tanh do not overflow: leave the arguments as they are.",
+            _arguments_clamped,
+        ),
+        Mistake("You clamp the cell state. It may be large; torch.tanh does not overflow.", _cell_clamped),
+        Mistake(
+            "You detached the arguments of the gates: only the cell path has a gradient. It flows back through the gates, too.",
+            _gates_detached,
+        ),
+        Mistake(
+            "Your values are right, but no gradient flows back from them at all (no_grad, detach, NumPy, or numbers in between).",
+            _no_gradient,
+        ),
+        Mistake(
+            "You detached the weights (or took their .data): they get no gradient and cannot be trained.",
+            _weights_detached,
+        ),
+        Mistake(
+            "You detached the new cell state that you return: the gradient of the next step cannot flow back through it.",
+            _result_cell_detached,
+        ),
+        Mistake("You wrote the new state into the tensors that came in. Return new ones.", _both_in_place),
+        Mistake("You wrote the new h into the tensor that came in. Return a new one.", _h_in_place),
+        Mistake(
+            "Your values are right, but your tanh is made of exp, which overflows for large arguments, and the gradient becomes NaN. Use torch.tanh.",
+            _tanh_by_one_exp,
+        ),
+        Mistake(
+            "You compute in float32, or less, and convert the result. What comes in as float64 is computed in float64.",
+            _in_float32,
+            _rounded_to_float32,
+        ),
+        Mistake(
+            "You change a tensor in place from which you have already computed: the gradient needs its old values, and backward "
+            "refuses. Make new tensors.",
+            _changed_after_its_use,
+            _changed_after_use,
+        ),
+        *_OTHER_ORDERS,
     ),
     forbids=("lstm", "lstm_cell", "_thnn_fused_lstm_cell", "gru", "gru_cell", "rnn_tanh", "rnn_tanh_cell"),
     returns=("h", "c"),

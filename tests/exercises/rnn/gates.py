@@ -196,6 +196,111 @@ def gru_step_in_loops(x, h, W_ih, W_hh, b_ih, b_hh):
     return torch.stack(rows)
 
 
+def cell_gradient_filled(f):
+    D = torch.ones_like(f)
+    for t in range(len(f) - 2, -1, -1):
+        D[t] = D[t + 1].clone() * f[t + 1]
+    return D
+
+
+def cell_gradient_by_mask(f):
+    steps = torch.arange(len(f), device=f.device)
+    later = steps[None, :] > steps[:, None]
+    return torch.where(later[:, :, None, None], f[None], torch.ones_like(f)[None]).prod(1)
+
+
+def cell_gradient_by_doubling(f):
+    D, s = torch.cat([f[1:], torch.ones_like(f[:1])]), 1
+    while s < len(f):
+        D = torch.cat([D[:-s] * D[s:], D[-s:]])
+        s *= 2
+    return D
+
+
+def cell_gradient_within_bounds(f):
+    """For gates only: clamping to [0, 1] changes nothing there, nor does it cut the gradient at the ends."""
+    after = torch.cat([f.clamp(0, 1)[1:], torch.ones_like(f[:1])])
+    return after.flip(0).cumprod(0).flip(0)
+
+
+def cell_gradient_by_func_grad(f):
+    def last(written):
+        c = torch.zeros_like(f[0])
+        for t in range(len(f)):
+            c = f[t] * c + written[t]
+        return c.sum()
+
+    return torch.func.grad(last)(torch.zeros_like(f))
+
+
+def forget_bias_by_newton(steps, keep):
+    b = math.log(steps / math.log(1 / keep))
+    for _ in range(50):
+        f = 1 / (1 + math.exp(-b))
+        b -= (steps * math.log(f) - math.log(keep)) / (steps * (1 - f))
+    return b
+
+
+def forget_bias_as_tensor(steps, keep):
+    return -torch.log(torch.tensor(keep) ** (-1 / steps) - 1)
+
+
+def lstm_step_mapped(x, state, W_ih, W_hh, b_ih, b_hh):
+    def one(x, h, c):
+        i, f, g, o = (W_ih @ x + W_hh @ h + b_ih + b_hh).chunk(4)
+        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+        return o.sigmoid() * c.tanh(), c
+
+    return torch.func.vmap(one)(x, *state)
+
+
+def lstm_step_in_place_on_its_own(x, state, W_ih, W_hh, b_ih, b_hh):
+    z = x @ W_ih.T
+    z += state[0] @ W_hh.T
+    z += b_ih
+    z += b_hh
+    i, f, g, o = z.view(len(x), 4, -1).unbind(1)
+    c = state[1].clone()
+    c = c.mul(torch.sigmoid(f))
+    c.add_(torch.sigmoid(i) * torch.tanh(g))
+    return torch.sigmoid(o) * torch.tanh(c), c
+
+
+def gate_biases_in_numpy(b_ih, b_hh, bias):
+    first, second = b_ih.numpy().copy(), b_hh.numpy().copy()
+    H = len(first) // 4
+    first[:H], first[H : 2 * H], second[: 2 * H] = -bias, bias, 0
+    return torch.tensor(first), torch.tensor(second)
+
+
+def gate_biases_by_masks(b_ih, b_hh, bias):
+    block = torch.arange(len(b_ih), device=b_ih.device) // (len(b_ih) // 4)
+    new = torch.where(block == 0, -bias, torch.where(block == 1, bias, b_ih.double())).to(b_ih.dtype)
+    return new, torch.where(block < 2, 0.0, b_hh)
+
+
+def gate_biases_unevenly(b_ih, b_hh, bias):
+    b_ih, b_hh = b_ih.clone().view(4, -1), b_hh.clone().view(4, -1)
+    b_ih[0], b_hh[0], b_ih[1], b_hh[1] = -0.25 * bias, -0.75 * bias, 3 * bias, -2 * bias
+    return torch.nn.Parameter(b_ih.flatten()), torch.nn.Parameter(b_hh.flatten())
+
+
+def gru_step_mapped(x, h, W_ih, W_hh, b_ih, b_hh):
+    def one(x, h):
+        u, v = (W_ih @ x + b_ih).chunk(3), (W_hh @ h + b_hh).chunk(3)
+        r, z = torch.sigmoid(u[0] + v[0]), torch.sigmoid(u[1] + v[1])
+        return (1 - z) * torch.tanh(u[2] + r * v[2]) + z * h
+
+    return torch.func.vmap(one)(x, h)
+
+
+def gru_step_by_what_is_missing(x, h, W_ih, W_hh, b_ih, b_hh):
+    u, v = torch.addmm(b_ih, x, W_ih.t()).chunk(3, -1), torch.addmm(b_hh, h, W_hh.t()).chunk(3, -1)
+    r, a = torch.sigmoid(u[0] + v[0]), u[1] + v[1]
+    n = torch.addcmul(u[2], r, v[2]).tanh()
+    return torch.sigmoid(-a) * n + torch.sigmoid(a) * h
+
+
 RIGHT = {
     "cell_gradient": [
         cell_gradient_by_cumprod,
@@ -203,6 +308,11 @@ RIGHT = {
         cell_gradient_in_loops,
         cell_gradient_in_double,
         cell_gradient_by_autograd,
+        cell_gradient_filled,
+        cell_gradient_by_mask,
+        cell_gradient_by_doubling,
+        cell_gradient_within_bounds,
+        cell_gradient_by_func_grad,
     ],
     "forget_bias": [
         forget_bias_by_logit,
@@ -210,6 +320,8 @@ RIGHT = {
         forget_bias_in_float32,
         forget_bias_in_numpy,
         forget_bias_by_bisection,
+        forget_bias_by_newton,
+        forget_bias_as_tensor,
     ],
     "lstm_step": [
         lstm_step_with_linear,
@@ -217,14 +329,26 @@ RIGHT = {
         lstm_step_concatenated,
         lstm_step_in_double,
         lstm_step_in_loops,
+        lstm_step_mapped,
+        lstm_step_in_place_on_its_own,
     ],
     "gate_biases": [
         gate_biases_by_cat,
         gate_biases_against_the_other,
         gate_biases_halves,
         gate_biases_in_the_sum,
+        gate_biases_in_numpy,
+        gate_biases_by_masks,
+        gate_biases_unevenly,
     ],
-    "gru_step": [gru_step_with_linear, gru_step_gate_by_gate, gru_step_in_double, gru_step_in_loops],
+    "gru_step": [
+        gru_step_with_linear,
+        gru_step_gate_by_gate,
+        gru_step_in_double,
+        gru_step_in_loops,
+        gru_step_mapped,
+        gru_step_by_what_is_missing,
+    ],
 }
 
 
@@ -279,6 +403,59 @@ def gru_sigmoids_that_overflow(x, h, W_ih, W_hh, b_ih, b_hh):
     return (1 - z) * torch.tanh(u[2] + r * v[2]) + z * h
 
 
+def lstm_arguments_in_float32(x, state, W_ih, W_hh, b_ih, b_hh):
+    h, c = state
+    z = torch.zeros(len(x), len(b_ih))
+    z += x @ W_ih.T + b_ih
+    z += h @ W_hh.T + b_hh
+    i, f, g, o = z.chunk(4, dim=1)
+    c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+    return o.sigmoid() * c.tanh(), c
+
+
+def lstm_arguments_clamped_at_20(x, state, W_ih, W_hh, b_ih, b_hh):
+    h, c = state
+    i, f, g, o = (x @ W_ih.T + b_ih + h @ W_hh.T + b_hh).clamp(-20, 20).chunk(4, dim=1)
+    c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+    return o.sigmoid() * c.tanh(), c
+
+
+def gru_parts_in_float32(x, h, W_ih, W_hh, b_ih, b_hh):
+    u, v = torch.zeros(len(x), len(b_ih)), torch.zeros(len(x), len(b_hh))
+    u += x @ W_ih.T + b_ih
+    v += h @ W_hh.T + b_hh
+    (r_x, z_x, n_x), (r_h, z_h, n_h) = u.chunk(3, 1), v.chunk(3, 1)
+    z = torch.sigmoid(z_x + z_h)
+    return (1 - z) * torch.tanh(n_x + torch.sigmoid(r_x + r_h) * n_h) + z * h
+
+
+def gate_biases_sum_in_float32(b_ih, b_hh, bias):
+    H, total = len(b_ih) // 4, torch.zeros(len(b_ih))
+    total[:H], total[H : 2 * H], total[2 * H :] = -bias, bias, (b_ih + b_hh)[2 * H :]
+    return total.to(b_ih.dtype), torch.zeros_like(b_hh)
+
+
+def forget_bias_by_short_bisection(steps, keep):
+    low, high = -10.0, 10.0
+    for _ in range(80):
+        middle = (low + high) / 2
+        low, high = (middle, high) if (1 / (1 + math.exp(-middle))) ** steps < keep else (low, middle)
+    return low
+
+
+def forget_bias_by_coarse_bisection(steps, keep):
+    low, high = -20.0, 20.0
+    for _ in range(20):
+        middle = (low + high) / 2
+        low, high = (middle, high) if (1 / (1 + math.exp(-middle))) ** steps < keep else (low, middle)
+    return low
+
+
+def forget_bias_by_series(steps, keep):
+    a = -math.log(keep) / steps
+    return -math.log(a) - a / 2 - a * a / 24 + a**4 / 2880
+
+
 LAZY = {
     "cell_gradient": [
         lambda f: torch.ones_like(f),
@@ -287,6 +464,10 @@ LAZY = {
         lambda f: None,
         lambda f: torch.stack([f[t + 1 :].prod(0) for t in range(len(f))]).detach(),
         lambda f: torch.stack([f[t + 1 : t + 13].prod(0) for t in range(len(f))]),
+        lambda f: torch.stack([f[t + 1 : t + 149].prod(0) for t in range(len(f))]),
+        lambda f: torch.stack([f[t + 1 :].prod(0) if t < len(f) - 1 else f[t] / f[t] for t in range(len(f))]),
+        lambda f: torch.stack([f.float()[t + 1 :].prod(0) for t in range(len(f))]).to(f.dtype),
+        lambda f: torch.cat([(f[1:] + 1e-38).log().flip(0).cumsum(0).flip(0).exp(), torch.ones_like(f[:1])]),
         lambda f: (f[1:].clamp(min=1e-6).log().flip(0).cumsum(0).flip(0)).exp(),
         lambda f: torch.tensor([[[f[t + 1 :, b, h].prod() for h in range(f.shape[2])] for b in range(f.shape[1])]
                                 for t in range(f.shape[0])]),
@@ -299,6 +480,12 @@ LAZY = {
         lambda steps, keep: keep ** (1 / steps),
         lambda steps, keep: None,
         lambda steps, keep: float("nan"),
+        lambda steps, keep: max(-10.0, min(10.0, forget_bias_by_logit(steps, keep))),
+        lambda steps, keep: round(forget_bias_by_logit(steps, keep), 4),
+        lambda steps, keep: (lambda f: math.log(f / (1 - f + 1e-6)))(keep ** (1 / steps)),
+        forget_bias_by_short_bisection,
+        forget_bias_by_coarse_bisection,
+        forget_bias_by_series,
     ],
     "lstm_step": [
         lambda x, state, *_: state,
@@ -310,6 +497,8 @@ LAZY = {
         tanh_that_overflows,
         lstm_in_half_precision,
         lstm_that_keeps_its_state,
+        lstm_arguments_in_float32,
+        lstm_arguments_clamped_at_20,
     ],
     "gate_biases": [
         lambda b_ih, b_hh, bias: (b_ih, b_hh),
@@ -317,12 +506,14 @@ LAZY = {
         lambda b_ih, b_hh, bias: b_ih + b_hh,
         lambda b_ih, b_hh, bias: None,
         lambda b_ih, b_hh, bias: (torch.full_like(b_ih, bias), torch.zeros_like(b_hh)),
+        gate_biases_sum_in_float32,
     ],
     "gru_step": [
         lambda x, h, *_: h,
         lambda x, h, *_: torch.zeros_like(h),
         library_gru_cell,
         gru_sigmoids_that_overflow,
+        gru_parts_in_float32,
         lambda x, h, W_ih, W_hh, b_ih, b_hh: (torch.tanh(x @ W_ih.T + h @ W_hh.T + b_ih + b_hh)[:, : h.shape[1]]),
     ],
 }  # fmt: skip
