@@ -303,7 +303,8 @@ for u in (1.1, 1.5):
 # ### Exercise 1 · cell_gradient  ●●○  8 minutes
 #
 # Write $D_t$ for all $t$ at once. For which gates is $D_t$ the product? What is $D_{T-1}$? Gates may be exactly 0 or exactly 1
-# (in float32, $\sigma(20)$ is 1), and gradients have to flow back to the gates, also then.
+# (in float32, $\sigma(20)$ is 1), and gradients have to flow back to the gates, also then. Do not change f, and return a new tensor at each
+# call.
 
 
 # %% cell_gradient tags=["exercise"]
@@ -315,7 +316,8 @@ def cell_gradient(f: Float[Tensor, "time batch hidden"]) -> Float[Tensor, "time 
 
     Returns:
         D with D[t] = the derivative of the last cell state with respect to the one after step t, with all gates
-        held fixed; in the shape and dtype of f. Where the derivative is too small for the dtype, it is 0.
+        held fixed; in the shape and dtype of f. Where the derivative is too small for the dtype, it is 0. Gates in float64
+        are computed in float64 throughout. Behind a gate of exactly 0, exactly 0 is left.
 
     Example:
         One sequence, one unit: f = [[[0.3]], [[0.5]], [[0.8]]] gives [[[0.4]], [[0.8]], [[1.0]]]. What was written
@@ -353,6 +355,15 @@ def cell_gradient(f: Float[Tensor, "time batch hidden"]) -> Float[Tensor, "time 
 # Dividing one product by another gives 0/0 there, and the logarithm of 0 is $-\infty$, with a gradient of 0 times infinity. Both
 # are detours. Multiplying backwards from the end needs neither. (A sum of logarithms does not save you from underflow either:
 # if $D_t$ is $10^{-60}$, float32 has no number for it, and 0 is the honest answer.)
+#
+# </details>
+
+# %% [markdown]
+# <details>
+# <summary>"RuntimeError: one of the variables needed for gradient computation has been modified by an inplace operation"</summary>
+#
+# You fill one tensor step by step, and read from it again. The backward pass needs the values that you multiplied. Collect the
+# steps in a list and stack them.
 #
 # </details>
 
@@ -434,7 +445,8 @@ def forget_bias(steps: int, keep: float) -> float:
         keep: the share that is left after the last step, between 0 and 1, both excluded.
 
     Returns:
-        b with sigmoid(b) ** steps == keep, as an exact formula. It may be negative.
+        b with sigmoid(b) ** steps == keep, as an exact formula, for any number of steps, neither rounded nor clamped. It
+        may be negative: a single step that keeps 0.000001 needs about -13.8.
 
     Example:
         forget_bias(2, 0.25) is 0.0, up to rounding: the gate is 0.5, and half of a half is a quarter.
@@ -536,7 +548,8 @@ for bias in (0.0, 1.0, forget_bias(39, 0.5), 8.0):
 # ### Exercise 3 · lstm_step  ●●○  8 minutes
 #
 # Write one step for a batch. Use `torch.sigmoid` and `torch.tanh`: large arguments have to saturate, without overflow, in the gradients
-# too. Do not change the state that comes in, whoever calls you still needs it: return new tensors.
+# too. Gradients flow back to all inputs: $x$, the state, weights and biases. Do not change the state that comes in, whoever calls you still
+# needs it: return new tensors.
 
 
 # %% lstm_step tags=["exercise"]
@@ -555,7 +568,7 @@ def lstm_step(
         W_ih, W_hh, b_ih, b_hh: weights and biases in PyTorch's layout, blocks in the order i, f, g, o.
 
     Returns:
-        The new pair (h, c), in the dtype of the inputs.
+        The new pair (h, c), in the dtype of the inputs; with float64 everything in between is float64, too.
 
     Example:
         One unit, one input: x = [[1.0]], h = [[0.5]], c = [[2.0]], W_ih = [[1.0], [2.0], [0.5], [0.0]],
@@ -792,7 +805,8 @@ def gate_biases(
         bias: what the two biases of every forget gate have to add up to.
 
     Returns:
-        New (b_ih, b_hh), of the same shapes and dtypes. Their sum is +bias for every forget gate, -bias for every input gate, and what
+        New (b_ih, b_hh), of the same shapes and dtypes; float64 is not rounded to float32 on the way, and a later call does not
+        change the result of an earlier one. Their sum is +bias for every forget gate, -bias for every input gate, and what
         it was for g and o. How a sum is split between the two does not matter.
 
     Example:
@@ -915,8 +929,8 @@ plotting.caption(
 # ### Exercise 5 · gru_step  ●●○  8 minutes
 #
 # Write PyTorch's variant. The blocks are in the order **r, z, n**. Here the two biases are not interchangeable: $b_{hn}$ stands inside
-# the bracket that $r$ multiplies. As before: no overflow for large arguments, also in the gradients; $h$ is not changed, and the result is a
-# new tensor.
+# the bracket that $r$ multiplies. As before: no overflow for large arguments, also in the gradients, which flow back to all inputs; $h$ is not
+# changed, and the result is a new tensor.
 
 
 # %% gru_step tags=["exercise"]
@@ -935,7 +949,7 @@ def gru_step(
         W_ih, W_hh, b_ih, b_hh: weights and biases in PyTorch's layout, blocks in the order r, z, n.
 
     Returns:
-        The new state, in the dtype of the inputs.
+        The new state, in the dtype of the inputs; with float64 everything in between is float64, too.
 
     Example:
         One unit, one input: x = [[1.0]], h = [[0.5]], W_ih = [[1.0], [2.0], [0.5]], W_hh = [[0.0], [-2.0], [1.0]],
