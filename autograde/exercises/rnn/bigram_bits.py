@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from autograde.exercise import Case, Draw, Exercise, Mistake, Requirement
+from autograde.exercise import Case, Draw, Exercise, Mistake, Requirement, Tolerance
 from autograde.observe import Inputs
 from utils.reference import rnn as reference
 
@@ -160,6 +161,58 @@ def _seen_symbols_only(train: Tensor, val: Tensor, symbols: int) -> float:
     return _cost((counts + 1) / (counts.sum(1, keepdim=True) + len(train.unique())), val)
 
 
+def _added_twice(train: Tensor, val: Tensor, symbols: int) -> float:
+    counts = _counts(train, symbols) + 1
+    return _cost(counts / (counts.sum(1, keepdim=True) + symbols), val)
+
+
+def _no_keepdim(train: Tensor, val: Tensor, symbols: int) -> float:
+    counts = _counts(train, symbols)
+    return _cost((counts + 1) / (counts.sum(1) + symbols), val)
+
+
+def _all_counts_of_train(train: Tensor, val: Tensor, symbols: int) -> float:
+    return _cost((_counts(train, symbols) + 1) / (len(train) + symbols), val)
+
+
+def _only_zeros_get_one(train: Tensor, val: Tensor, symbols: int) -> float:
+    counts = _counts(train, symbols).clamp(min=1)
+    return _cost(counts / counts.sum(1, keepdim=True), val)
+
+
+def _last_pair_of_val_lost(train: Tensor, val: Tensor, symbols: int) -> float:
+    return _cost(_smoothed(_counts(train, symbols)), val[:-1])
+
+
+def _last_pair_of_train_lost(train: Tensor, val: Tensor, symbols: int) -> float:
+    return _cost(_smoothed(_counts(train[:-1], symbols)), val)
+
+
+def _every_second_pair(train: Tensor, val: Tensor, symbols: int) -> float:
+    even = train[: len(train) // 2 * 2].reshape(-1, 2)
+    table = torch.zeros(symbols, symbols, dtype=torch.float64)
+    ones = torch.ones(len(even), dtype=torch.float64)
+    return _cost(_smoothed(table.index_put((even[:, 0], even[:, 1]), ones, accumulate=True)), val)
+
+
+def _perplexity(train: Tensor, val: Tensor, symbols: int) -> float:
+    return float(2 ** _cost(_smoothed(_counts(train, symbols)), val))
+
+
+def _per_ten(train: Tensor, val: Tensor, symbols: int) -> float:
+    return _cost(_smoothed(_counts(train, symbols)), val) * math.log10(2)
+
+
+def _no_sign(train: Tensor, val: Tensor, symbols: int) -> float:
+    return -_cost(_smoothed(_counts(train, symbols)), val)
+
+
+_IN_FLOAT32 = Tolerance(
+    8,
+    "one who adds up thousands of costs in float32, one after the other, was seen at more than 1 of the derived one",
+)
+
+
 bigram_bits = Exercise(
     reference.bigram_bits,
     requirements=(
@@ -173,9 +226,11 @@ bigram_bits = Exercise(
                 Case("a training text of two characters", _texts(2, 30, 4)),
                 Case("a held-out text of two characters", _texts(50, 2, 4)),
                 Case("3,000 and 1,500 characters, 40 symbols", _texts(3_000, 1_500, 40)),
+                Case("two symbols, every pair a few hundred times", _texts(2_500, 40, 2)),
                 Case("20,000 and 5,000 characters, 60 symbols", _texts(20_000, 5_000, 60), shown=False),
             ),
             points=2,
+            tolerance=_IN_FLOAT32,
         ),
         Requirement(
             "what was never seen has a finite cost",
@@ -184,6 +239,7 @@ bigram_bits = Exercise(
                 Case("symbols that occur nowhere", _texts(50, 30, 4, spare=5)),
                 Case("few pairs, many symbols", _texts(30, 40, 25), shown=False),
             ),
+            tolerance=_IN_FLOAT32,
         ),
     ),
     mistakes=(
@@ -271,5 +327,36 @@ bigram_bits = Exercise(
             "You add the number of symbols that train has. The alphabet has `symbols` of them, also where train lacks some.",
             _seen_symbols_only,
         ),
+        Mistake(
+            "You add the number of symbols to the sums twice: the sums of counts that were raised by one have grown already.",
+            _added_twice,
+        ),
+        Mistake(
+            "Your sums lie along the wrong dimension: without keepdim=True a row's sum is divided out of a column.",
+            _no_keepdim,
+        ),
+        Mistake(
+            "You divide by the length of train. The pairs that begin with a are n_a, the sum of its row.",
+            _all_counts_of_train,
+        ),
+        Mistake(
+            "You turn only the zeros into ones. Laplace's rule adds one to every count, also to those that are not zero.",
+            _only_zeros_get_one,
+        ),
+        Mistake(
+            "You leave out the last pair of val. A text of M characters has M - 1 pairs.",
+            _last_pair_of_val_lost,
+        ),
+        Mistake(
+            "You leave out the last pair of train. A text of N characters has N - 1 pairs.",
+            _last_pair_of_train_lost,
+        ),
+        Mistake(
+            "You cut train into pairs side by side. Pairs overlap: every character but the last begins one.",
+            _every_second_pair,
+        ),
+        Mistake("You return the perplexity, 2 to the power of the bits. Asked are the bits.", _perplexity),
+        Mistake("You use the logarithm to base 10. Bits need log2.", _per_ten),
+        Mistake("The sign is wrong: log p is negative, and a cost is -log2 p.", _no_sign),
     ),
 )

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 
 from autograde.exercise import Case, Draw, Exercise, Mistake, Requirement
-from autograde.observe import Inputs
+from autograde.observe import Inputs, Observation
 from autograde.probes import gradients, outputs
+from autograde.values import SeenTensor
 from utils.reference import rnn as reference
 
 
@@ -53,6 +54,16 @@ def _certain(source: Draw) -> Inputs:
     logits = torch.zeros(2, 5, 7).scatter(2, drawn["y"][..., None], 1e4)
     logits[1, 2] = logits[1, 2].roll(1)
     return drawn | {"logits": logits}
+
+
+def _all_near(center: float) -> Callable[[Draw], Inputs]:
+    """Predictions of normal size to which one number is added: the probabilities stay what they were."""
+
+    def draw(source: Draw) -> Inputs:
+        drawn = dict(_predictions(3, 4, 6)(source))
+        return drawn | {"logits": drawn["logits"] + center}
+
+    return draw
 
 
 def _frequent_symbol(source: Draw) -> Inputs:
@@ -141,8 +152,64 @@ def _small_number_added(logits: Tensor, y: Tensor) -> Tensor:
     return -(torch.softmax(logits, dim=-1).gather(-1, y[..., None]) + 1e-9).log2().mean()
 
 
+def _softmax_in_double_then_log(logits: Tensor, y: Tensor) -> Tensor:
+    p = torch.softmax(logits.double(), dim=-1).gather(-1, y[..., None])
+    return -p.log2().mean().to(logits.dtype)
+
+
+def _softmax_twice(logits: Tensor, y: Tensor) -> Tensor:
+    return -_chosen(torch.softmax(logits, dim=-1), y).mean() / math.log(2)
+
+
+def _sum_over_batch(logits: Tensor, y: Tensor) -> Tensor:
+    return -_chosen(logits, y).sum(0).mean() / math.log(2)
+
+
+def _base_of_symbols(logits: Tensor, y: Tensor) -> Tensor:
+    return -_chosen(logits, y).mean() / math.log(logits.shape[-1])
+
+
+def _softmax_of_base_two(logits: Tensor, y: Tensor) -> Tensor:
+    return -_chosen(logits * math.log(2), y).mean() / math.log(2)
+
+
+def _last_left_out(logits: Tensor, y: Tensor) -> Tensor:
+    return -_chosen(logits[:, :-1], y[:, :-1]).mean() / math.log(2)
+
+
+def _symbol_zero_left_out(logits: Tensor, y: Tensor) -> Tensor:
+    counts = y != 0
+    return -(_chosen(logits, y) * counts).sum() / counts.sum().clamp(min=1) / math.log(2)
+
+
+def _largest_for_logsumexp(logits: Tensor, y: Tensor) -> Tensor:
+    return (logits.amax(-1) - logits.gather(-1, y[..., None])[..., 0]).mean() / math.log(2)
+
+
+def _time_and_batch_mixed_up(logits: Tensor, y: Tensor) -> Tensor:
+    return -_chosen(logits.flatten(0, 1), y.T.flatten()).mean() / math.log(2)
+
+
+def _logsumexp_detached(logits: Tensor, y: Tensor) -> Tensor:
+    nats = torch.logsumexp(logits, dim=-1).detach() - logits.gather(-1, y[..., None])[..., 0]
+    return nats.mean() / math.log(2)
+
+
 def _detached(logits: Tensor, y: Tensor) -> Tensor:
     return -_chosen(logits.detach(), y).mean() / math.log(2)
+
+
+_CAPPED = "the right character leads by 10,000, but for one place"
+
+
+def _cap(observed: Mapping[tuple[str, str], Observation]) -> bool:
+    """One character of ten should cost 14,427 bits, the others nothing: it costs the -log2 of a usual tiny number."""
+    found = [entry.value for (_, case), entry in observed.items() if case == _CAPPED]
+    if not found or type(found[0]) is not SeenTensor:
+        return False
+    cap = 10 * float(found[0].data)
+    usual = [k * math.log2(10) for k in range(4, 41)] + [23.0, 52.0, 126.0, 149.0, 300 * math.log2(10)]
+    return any(abs(cap - bits) < 0.02 for bits in usual)
 
 
 bits_per_char = Exercise(
@@ -168,7 +235,9 @@ bits_per_char = Exercise(
             (
                 Case("logits of about 10,000", _predictions(3, 4, 6, scale=1e4)),
                 Case("a wrong character with a logit of 200", _nearly_ruled_out),
-                Case("the right character leads by 10,000, but for one place", _certain),
+                Case(_CAPPED, _certain),
+                Case("all logits near 500", _all_near(500.0)),
+                Case("all logits near -500", _all_near(-500.0)),
             ),
             outputs,
         ),
@@ -232,12 +301,57 @@ bits_per_char = Exercise(
             _plain_exponentials,
         ),
         Mistake(
-            "You add a small number before the logarithm. It caps the cost of a surprise at about 30 bits: compute log p at once, "
-            "then there is no logarithm of zero.",
+            "You add a small number before the logarithm, or clamp the probability to one. No surprise can then cost more than its "
+            "logarithm, about 30 bits for 1e-9. Compute log p at once, then there is no logarithm of zero.",
             _small_number_added,
+            recognise=_cap,
         ),
         Mistake(
-            "You detached the logits: the value is right, but nothing can be trained with it.", _detached
+            "You take the softmax and then its logarithm. float64 only moves the limit: below about 1e-308 a probability is 0 there, "
+            "too, and costs infinitely many bits. Compute log p at once: logits - logsumexp(logits).",
+            _softmax_in_double_then_log,
+        ),
+        Mistake(
+            "You take the softmax twice: log_softmax and logsumexp want the logits, not probabilities.",
+            _softmax_twice,
+        ),
+        Mistake(
+            "You add up over the sequences and average over time only. Asked is the mean over all characters.",
+            _sum_over_batch,
+        ),
+        Mistake(
+            "You take the number of symbols as the base of the logarithm. Bits need base 2: divide by ln 2.",
+            _base_of_symbols,
+        ),
+        Mistake(
+            "Your softmax takes powers of 2. It takes powers of e; only the cost is measured with base 2.",
+            _softmax_of_base_two,
+        ),
+        Mistake(
+            "You leave out the last position. y has been moved already: every position has its character.",
+            _last_left_out,
+        ),
+        Mistake(
+            "You leave out the positions where y is 0. Here 0 is a symbol as any other, not padding.",
+            _symbol_zero_left_out,
+        ),
+        Mistake(
+            "You subtract from the largest logit. Asked is logsumexp of all of them: the others have probability, too.",
+            _largest_for_logsumexp,
+        ),
+        Mistake(
+            "You flatten logits and y in different orders, so that a prediction pays for the character of another position.",
+            _time_and_batch_mixed_up,
+        ),
+        Mistake(
+            "The value is right, but no gradient flows through the logsumexp: it is detached, or computed under no_grad. Then the "
+            "other logits do not learn to fall.",
+            _logsumexp_detached,
+        ),
+        Mistake(
+            "The value is right, but no gradient gets back to the logits: they are detached, or the result went through a plain "
+            "number or NumPy. Nothing can be trained with it.",
+            _detached,
         ),
     ),
     forbids=(

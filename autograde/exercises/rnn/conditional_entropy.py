@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from autograde.exercise import Case, Draw, Exercise, Mistake, Requirement
-from autograde.observe import Inputs
+from autograde.exercise import Case, Draw, Exercise, Mistake, Requirement, Tolerance
+from autograde.observe import Implementation, Inputs
 from utils.reference import rnn as reference
+
+
+def bits(implementation: Implementation, inputs: Inputs) -> Any:
+    """The result, where less than a millionth of a bit counts as zero.
+
+    Where nothing is left to guess, the reference is exactly 0, and right answers are off by a rounding: a difference of two
+    entropies, or 1e-12 inside the logarithm.
+    """
+    value = implementation(*inputs.values())
+    tiny = isinstance(value, (float, np.floating)) or (isinstance(value, Tensor) and value.dim() == 0)
+    return 0.0 if tiny and abs(float(value)) < 1e-6 else value
 
 
 def _text(length: int, symbols: int, spare: int = 0) -> Callable[[Draw], Inputs]:
@@ -159,6 +172,67 @@ def _sign(ids: Tensor, symbols: int) -> float:
     return -_from_counts(_counts(ids, symbols))
 
 
+def _all_characters_subtracted(ids: Tensor, symbols: int) -> float:
+    """H(pairs) less the entropy of all characters, the last one among them."""
+    characters = torch.bincount(ids, minlength=symbols).double() / len(ids)
+    return _joint(ids, symbols) - float(_entropy(characters))
+
+
+def _of_the_current(ids: Tensor, symbols: int) -> float:
+    counts = _counts(ids, symbols)
+    return float(_entropy(counts.sum(1) / counts.sum()))
+
+
+def _of_all_characters(ids: Tensor, symbols: int) -> float:
+    return float(_entropy(torch.bincount(ids, minlength=symbols).double() / len(ids)))
+
+
+def _pairs_alike(ids: Tensor, symbols: int) -> float:
+    counts = _counts(ids, symbols)
+    return float(-_rows(counts)[counts > 0].log2().mean())
+
+
+def _frequencies_for_counts(ids: Tensor, symbols: int) -> float:
+    return float(_entropy(_rows(_counts(ids, symbols))).sum()) / (len(ids) - 1)
+
+
+def _no_keepdim(ids: Tensor, symbols: int) -> float:
+    counts = _counts(ids, symbols)
+    p = torch.where(counts > 0, counts / counts.sum(1).clamp(min=1), 1.0)
+    return float(-(counts * p.log2()).sum()) / (len(ids) - 1)
+
+
+def _spoilt_rows_as_zero(ids: Tensor, symbols: int) -> float:
+    counts = _counts(ids, symbols)
+    rows = -(counts * (counts / counts.sum(1, keepdim=True)).log2()).sum(1)
+    return float(rows.nan_to_num(0.0).sum()) / (len(ids) - 1)
+
+
+def _perplexity(ids: Tensor, symbols: int) -> float:
+    return float(2 ** _from_counts(_counts(ids, symbols)))
+
+
+def _per_ten(ids: Tensor, symbols: int) -> float:
+    return _from_counts(_counts(ids, symbols)) * math.log10(2)
+
+
+def _last_pair_lost(ids: Tensor, symbols: int) -> float:
+    return _from_counts(_counts(ids[:-1], symbols)) if len(ids) > 2 else 0.0
+
+
+def _every_second_pair(ids: Tensor, symbols: int) -> float:
+    even = ids[: len(ids) // 2 * 2].reshape(-1, 2)
+    table = torch.zeros(symbols, symbols, dtype=torch.float64)
+    ones = torch.ones(len(even), dtype=torch.float64)
+    return _from_counts(table.index_put((even[:, 0], even[:, 1]), ones, accumulate=True))
+
+
+_IN_FLOAT32 = Tolerance(
+    32,
+    "one who adds up thousands of costs in float32, one after the other, was seen at more than 1 of the derived one",
+)
+
+
 conditional_entropy = Exercise(
     reference.conditional_entropy,
     requirements=(
@@ -169,9 +243,12 @@ conditional_entropy = Exercise(
                 Case("half a bit per character", _only_a_coin),
                 Case("a text that is not contiguous", _strided),
                 Case("2,000 characters, 20 symbols", _text(2_000, 20)),
+                Case("two symbols, every pair a few hundred times", _text(2_500, 2)),
                 Case("4,000 characters, 30 symbols", _text(4_000, 30), shown=False),
             ),
+            bits,
             points=2,
+            tolerance=_IN_FLOAT32,
         ),
         Requirement(
             "pairs that do not occur cost nothing",
@@ -182,6 +259,8 @@ conditional_entropy = Exercise(
                 Case("two characters: zero bits", _two_characters),
                 Case("more symbols than characters", _text(30, 40), shown=False),
             ),
+            bits,
+            tolerance=_IN_FLOAT32,
         ),
     ),
     mistakes=(
@@ -257,5 +336,42 @@ conditional_entropy = Exercise(
             _information_shared,
         ),
         Mistake("The sign is wrong: logarithms of probabilities are negative, and a cost is -log2 p.", _sign),
+        Mistake(
+            "You subtract the entropy of all characters from that of the pairs. The last character begins no pair: take the entropy "
+            "of the first characters of the pairs.",
+            _all_characters_subtracted,
+        ),
+        Mistake(
+            "You return the entropy of the current character. Asked is what the next one costs when the current one is known.",
+            _of_the_current,
+        ),
+        Mistake(
+            "You return the entropy of single characters. Your model may look at the current one.",
+            _of_all_characters,
+        ),
+        Mistake(
+            "Each different pair counts once in your mean. The text pays for a pair as often as it comes: weight it with n_ab.",
+            _pairs_alike,
+        ),
+        Mistake(
+            "You weight the logarithms with n_ab / n_a. The text pays for a pair n_ab times: weight with the counts.",
+            _frequencies_for_counts,
+        ),
+        Mistake(
+            "Your sums lie along the wrong dimension: without keepdim=True a row's sum is divided out of a column.",
+            _no_keepdim,
+        ),
+        Mistake(
+            "A pair that does not occur makes the sum of its row NaN, and you count this row as zero: what the others of the row "
+            "cost is lost. Replace each entry that does not occur, before the sum.",
+            _spoilt_rows_as_zero,
+        ),
+        Mistake("You return the perplexity, 2 to the power of the bits. Asked are the bits.", _perplexity),
+        Mistake("You use the logarithm to base 10. Bits need log2.", _per_ten),
+        Mistake("You leave out the last pair. A text of N characters has N - 1 pairs.", _last_pair_lost),
+        Mistake(
+            "You cut the text into pairs side by side. Pairs overlap: every character but the last begins one.",
+            _every_second_pair,
+        ),
     ),
 )

@@ -7,6 +7,7 @@ Bernstein's inequality for a false alarm of at most 1e-10 for one check.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -24,12 +25,15 @@ Step = Callable[..., tuple[Tensor, Any]]
 class Reader:
     """A toy model whose state depends on everything that it has read; it notes what that was.
 
-    ``pair``: the state is a tuple of two tensors, as an LSTM's. ``lead``: the best character has this logit, the others 0.
+    ``pair``: the state is a tuple of two tensors, as an LSTM's. ``lead``: the others have the logit ``floor``, the best
+    character this much more.
     """
 
-    def __init__(self, inputs: Inputs, pair: bool = False, lead: float | None = None) -> None:
+    def __init__(
+        self, inputs: Inputs, pair: bool = False, lead: float | None = None, floor: float = 0.0
+    ) -> None:
         self.U, self.R, self.O = inputs["U"], inputs["R"], inputs["O"]
-        self.pair, self.lead = pair, lead
+        self.pair, self.lead, self.floor = pair, lead, floor
         self.read: list[int] = []
 
     def start(self) -> Any:
@@ -43,7 +47,8 @@ class Reader:
         new = torch.sin(2 * h @ self.R + self.U[int(symbol)] + c)
         logits = new @ self.O
         if self.lead is not None:
-            logits = self.lead * torch.nn.functional.one_hot(logits.argmax(), len(logits)).to(logits)
+            best = torch.nn.functional.one_hot(logits.argmax(), len(logits)).to(logits)
+            logits = self.floor + self.lead * best
         return logits, (new, 0.5 * c + 0.5 * h.abs()) if self.pair else new
 
 
@@ -59,7 +64,7 @@ def _generator(inputs: Inputs, offset: int = 0) -> torch.Generator:
 
 def written(implementation: Implementation, inputs: Inputs) -> Any:
     """The text."""
-    model = Reader(inputs, inputs["pair"], inputs["lead"])
+    model = Reader(inputs, inputs["pair"], inputs["lead"], inputs["floor"])
     return _call(implementation, model, model.start(), inputs, _generator(inputs))
 
 
@@ -71,19 +76,39 @@ def written_and_counted(implementation: Implementation, inputs: Inputs) -> dict[
     return {"calls of step": len(model.read), "value": value, "what the step read": torch.tensor(read)}
 
 
+def _short_in_double(inputs: Inputs, logits: Tensor) -> Inputs:
+    """The inputs for one character where the logits are in float64: tolerances are derived there, and words have none."""
+    return {**inputs, "n": 1, "texts": 1} if logits.dtype is torch.float64 else inputs
+
+
 def frequencies(implementation: Implementation, inputs: Inputs) -> dict[str, str]:
-    """How often each character is written, in words; the toy's logits are the same at every step."""
-    logits, temperature = inputs["logits"], inputs["temperature"]
-    text = _call(
-        implementation, lambda symbol, state: (logits, state), None, inputs, _generator(inputs)
-    ).cpu()
+    """How often each character is written, in words; the toy's logits are the same at every step.
+
+    In texts of one or two characters each place is looked at on its own.
+    """
+    inputs = _short_in_double(inputs, inputs["logits"])
+    logits, temperature, generator = inputs["logits"], inputs["temperature"], _generator(inputs)
+    texts = torch.stack(
+        [
+            _call(implementation, lambda symbol, state: (logits, state), None, inputs, generator).cpu()
+            for _ in range(inputs["texts"])
+        ]
+    )
     p = torch.softmax(logits.double().cpu() / temperature, dim=0)
-    shares = [float((text == b).double().mean()) for b in range(len(p))]
-    return {f"character {b}": how_often(shares[b], float(p[b]), len(text), len(p)) for b in range(len(p))}
+    places = [(f" as number {k + 1}", column) for k, column in enumerate(texts.unbind(1))]
+    groups = places if inputs["n"] <= 2 else [("", texts.flatten())]
+    return {
+        f"character {b}{where}": how_often(
+            float((text == b).double().mean()), float(p[b]), len(text), len(p) * len(groups)
+        )
+        for where, text in groups
+        for b in range(len(p))
+    }
 
 
 def followers(implementation: Implementation, inputs: Inputs) -> dict[str, str]:
     """How often each character follows each other one, in words; the toy's logits depend on the character that it reads."""
+    inputs = _short_in_double(inputs, inputs["table"])
     table, temperature = inputs["table"], inputs["temperature"]
     text = _call(
         implementation, lambda symbol, state: (table[int(symbol)], state), None, inputs, _generator(inputs)
@@ -120,25 +145,37 @@ def randomness(implementation: Implementation, inputs: Inputs) -> dict[str, bool
     }
 
 
-def graph(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
-    """Whether the states that the step gets carry the graph of the steps before; the model's weights require gradients."""
+def graph(implementation: Implementation, inputs: Inputs) -> dict[str, bool]:
+    """When gradients are tracked; the model's weights require them. A second text is written where they are off already."""
     weights = {name: inputs[name].clone().requires_grad_() for name in ("U", "R", "O")}
-    model, carried = Reader(weights), []
+    model, carried, tracked = Reader(weights), [], []
 
     def step(symbol: Any, state: Tensor) -> tuple[Tensor, Tensor]:
         carried.append(state.requires_grad)
+        tracked.append(torch.is_grad_enabled())
         return model(symbol, state)
 
-    before = torch.is_grad_enabled()
     _call(implementation, step, model.start(), inputs, _generator(inputs))
-    return {
+    after, read = torch.is_grad_enabled(), len(inputs["prompt"])
+    found = {
+        "gradients are tracked while the prompt is read": any(tracked[:read]),
+        "gradients are tracked while the text is written": any(tracked[read:]),
         "a state carries a graph": any(carried),
-        "gradients are tracked again afterwards": torch.is_grad_enabled() == before,
+        "gradients are on again afterwards": after,
     }
+    with torch.no_grad():
+        _call(implementation, step, model.start(), inputs, _generator(inputs))
+        return {**found, "where gradients were off, they stay off": not torch.is_grad_enabled()}
 
 
 def _reader(
-    prompt: int, n: int, temperature: float, symbols: int = 6, pair: bool = False, lead: float | None = None
+    prompt: int,
+    n: int,
+    temperature: float,
+    symbols: int = 6,
+    pair: bool = False,
+    lead: float | None = None,
+    floor: float = 0.0,
 ) -> Callable[[Draw], Inputs]:
     def draw(source: Draw) -> Inputs:
         return {
@@ -151,6 +188,7 @@ def _reader(
             "seed": source.integer(0, 10**6),
             "pair": pair,
             "lead": lead,
+            "floor": floor,
         }
 
     return draw
@@ -174,19 +212,26 @@ _CHAIN = [[0.0, 0.1, 0.0], [4.0, 0.0, 0.0], [0.0, 0.0, 3.0]]
 _FAIR = [[0.0, 0.0, 0.0, 0.0]] * 4
 
 
-def _logits(lead: float, temperature: float) -> Callable[[Draw], Inputs]:
-    """Character 0 leads by ``lead`` temperatures, character 2 hardly ever comes; any number is added to all logits."""
+def _logits(
+    logits: list[float], temperature: float, n: int = 500, texts: int = 1
+) -> Callable[[Draw], Inputs]:
+    """These are the logits in units of the temperature; any number is added to all of them."""
 
     def draw(source: Draw) -> Inputs:
         return {
             "prompt": torch.tensor([2]),
-            "n": 500,
+            "n": n,
+            "texts": texts,
             "temperature": temperature,
-            "logits": temperature * torch.tensor([lead, 0.0, -40.0]) + 5 * source.normal(1),
+            "logits": temperature * torch.tensor(logits) + 5 * source.normal(1),
             "seed": source.integer(0, 10**6),
         }
 
     return draw
+
+
+_LEAD = [1.5, 0.0, -40.0]
+"""Character 0 leads, character 2 hardly ever comes."""
 
 
 def _softmax(logits: Tensor, temperature: float) -> Tensor:
@@ -438,6 +483,137 @@ def _switched_off_for_good(
     return _write(step, state, prompt, n, lambda logits: _pick(logits, temperature, generator))
 
 
+@torch.no_grad()
+def _own_generator(
+    step: Step, state: Any, prompt: Tensor, n: int, temperature: float, generator: torch.Generator
+) -> Tensor:
+    own = torch.Generator().manual_seed(0)
+    return _write(step, state, prompt, n, lambda logits: _pick(logits, temperature, own))
+
+
+@torch.no_grad()
+def _seeded_by_the_clock(
+    step: Step, state: Any, prompt: Tensor, n: int, temperature: float, generator: torch.Generator
+) -> Tensor:
+    own = torch.Generator()
+    own.seed()
+    return _write(step, state, prompt, n, lambda logits: _pick(logits, temperature, own))
+
+
+@torch.no_grad()
+def _global_seed_set(
+    step: Step, state: Any, prompt: Tensor, n: int, temperature: float, generator: torch.Generator
+) -> Tensor:
+    torch.manual_seed(0)
+    return _write(step, state, prompt, n, lambda logits: _pick(logits, temperature, None))
+
+
+@torch.no_grad()
+def _called_twice(
+    step: Step, state: Any, prompt: Tensor, n: int, temperature: float, generator: torch.Generator
+) -> Tensor:
+    def two_calls(symbol: int, state: Any) -> tuple[Tensor, Any]:
+        return step(symbol, state)[0], step(symbol, state)[1]
+
+    return _write(two_calls, state, prompt, n, lambda logits: _pick(logits, temperature, generator))
+
+
+@torch.no_grad()
+def _last_not_read(
+    step: Step, state: Any, prompt: Tensor, n: int, temperature: float, generator: torch.Generator
+) -> Tensor:
+    text: list[int] = []
+    for symbol in prompt[:-1].tolist():
+        logits, state = step(symbol, state)
+    for _ in range(n):
+        text.append(_pick(logits, temperature, generator))
+        logits, state = step(text[-1], state)
+    return torch.tensor(text, dtype=torch.int64, device=prompt.device)
+
+
+@torch.no_grad()
+def _first_not_drawn(
+    step: Step, state: Any, prompt: Tensor, n: int, temperature: float, generator: torch.Generator
+) -> Tensor:
+    temperatures = iter([0.0] + [temperature] * n)
+    return _write(step, state, prompt, n, lambda logits: _pick(logits, next(temperatures), generator))
+
+
+@torch.no_grad()
+def _normal_noise(
+    step: Step, state: Any, prompt: Tensor, n: int, temperature: float, generator: torch.Generator
+) -> Tensor:
+    def choose(logits: Tensor) -> int:
+        return int((logits.cpu() + temperature * torch.randn(len(logits), generator=generator)).argmax())
+
+    return _write(step, state, prompt, n, choose)
+
+
+@torch.no_grad()
+def _power_of_probabilities(
+    step: Step, state: Any, prompt: Tensor, n: int, temperature: float, generator: torch.Generator
+) -> Tensor:
+    def choose(logits: Tensor) -> int:
+        if temperature == 0:
+            return int(logits.argmax())
+        return _draw(torch.softmax(logits, dim=-1).cpu() ** (1 / temperature), generator)
+
+    return _write(step, state, prompt, n, choose)
+
+
+@torch.no_grad()
+def _small_number_for_zero(
+    step: Step, state: Any, prompt: Tensor, n: int, temperature: float, generator: torch.Generator
+) -> Tensor:
+    return _write(step, state, prompt, n, lambda logits: _pick(logits, max(temperature, 1e-6), generator))
+
+
+def _graph_of_the_prompt(
+    step: Step, state: Any, prompt: Tensor, n: int, temperature: float, generator: torch.Generator
+) -> Tensor:
+    for symbol in prompt[:-1].tolist():
+        _, state = step(symbol, state)
+    logits, state = step(int(prompt[-1]), state)
+    text: list[int] = []
+    with torch.no_grad():
+        for _ in range(n):
+            text.append(_pick(logits, temperature, generator))
+            logits, state = step(text[-1], state)
+    return torch.tensor(text, dtype=torch.int64, device=prompt.device)
+
+
+def _graph_of_the_text(
+    step: Step, state: Any, prompt: Tensor, n: int, temperature: float, generator: torch.Generator
+) -> Tensor:
+    with torch.no_grad():
+        logits, state = _warm(step, state, prompt)
+    text: list[int] = []
+    for _ in range(n):
+        text.append(_pick(logits.detach(), temperature, generator))
+        logits, state = step(text[-1], state)
+    return torch.tensor(text, dtype=torch.int64, device=prompt.device)
+
+
+def _states_detached(
+    step: Step, state: Any, prompt: Tensor, n: int, temperature: float, generator: torch.Generator
+) -> Tensor:
+    def detached(symbol: int, state: Any) -> tuple[Tensor, Any]:
+        logits, state = step(symbol, state)
+        parts = tuple(part.detach() for part in state) if type(state) is tuple else state
+        return logits.detach(), parts.detach() if isinstance(parts, Tensor) else parts
+
+    return _write(detached, state, prompt, n, lambda logits: _pick(logits, temperature, generator))
+
+
+def _switched_on_at_the_end(
+    step: Step, state: Any, prompt: Tensor, n: int, temperature: float, generator: torch.Generator
+) -> Tensor:
+    torch.set_grad_enabled(False)
+    text = _write(step, state, prompt, n, lambda logits: _pick(logits, temperature, generator))
+    torch.set_grad_enabled(True)
+    return text
+
+
 _ONCE = "each character is read once"
 
 
@@ -446,6 +622,24 @@ def _reads_again(observed: Mapping[tuple[str, str], Observation]) -> bool:
     values = [entry.value for (requirement, _), entry in observed.items() if requirement == _ONCE]
     calls = [value["calls of step"] for value in values if type(value) is dict]
     return bool(calls) and min(calls) > 10 * 60
+
+
+_SIZES = {"a prompt of 10, 50 characters": (10, 50), "a prompt of one, 60 characters, drawn": (1, 60)}
+
+
+def _doubled(read: list[int]) -> bool:
+    """Whether each character was read twice in a row."""
+    return all(first == second for first, second in zip(read[0::2], read[1::2], strict=False))
+
+
+def _calls_twice(observed: Mapping[tuple[str, str], Observation]) -> bool:
+    """Just twice as many calls as characters, in the shown cases; the last character need not be read."""
+    values = {case: entry.value for (requirement, case), entry in observed.items() if requirement == _ONCE}
+    return bool(values) and all(
+        values[case]["calls of step"] in (2 * (prompt + n), 2 * (prompt + n - 1))
+        and _doubled(values[case]["what the step read"].data.tolist())
+        for case, (prompt, n) in _SIZES.items()
+    )
 
 
 generate = Exercise(
@@ -460,6 +654,10 @@ generate = Exercise(
                 Case("no character", _reader(3, 0, 0.0)),
                 Case("as many characters as the prompt has", _reader(7, 7, 0.0, symbols=7)),
                 Case("a state of two tensors, as in an LSTM", _reader(3, 20, 0.0, pair=True)),
+                Case(
+                    "the largest logit leads by one in a million, 40 characters",
+                    _reader(3, 40, 0.0, lead=1e-6, floor=1.0),
+                ),
                 Case("300 characters, 20 symbols", _reader(2, 300, 0.0, symbols=20), shown=False),
             ),
             written,
@@ -468,9 +666,20 @@ generate = Exercise(
         Requirement(
             "draws from softmax(logits / temperature)",
             (
-                Case("500 characters at temperature 4", _logits(1.5, 4.0)),
-                Case("500 characters at temperature 0.25", _logits(1.5, 0.25)),
-                Case("500 characters at temperature 1", _logits(1.0, 1.0), shown=False),
+                Case("500 characters at temperature 4", _logits(_LEAD, 4.0)),
+                Case("500 characters at temperature 0.001", _logits(_LEAD, 1e-3)),
+                Case(
+                    "200 characters, one leads before 30 others",
+                    _logits([math.log(30)] + [0.0] * 30, 0.7, n=200),
+                ),
+                Case("100 texts of two characters", _logits([0.2, 0.0, -0.1], 1.5, n=2, texts=100)),
+                Case("200 characters at temperature 10,000", _logits([0.5, 0.0, -40.0], 1e4, n=200)),
+                Case("500 characters at temperature 0.25", _logits(_LEAD, 0.25), shown=False),
+                Case(
+                    "4 texts of 500 characters at temperature 1, one character is rare",
+                    _logits([math.log(p) for p in (0.5, 0.3, 0.155, 0.045)], 1.0, texts=4),
+                    shown=False,
+                ),
             ),
             frequencies,
             points=2,
@@ -489,9 +698,11 @@ generate = Exercise(
                 Case("one character leads by 10,000", _reader(3, 25, 1.0, lead=1e4)),
                 Case("temperature 0.001, one character leads by 300", _reader(3, 25, 1e-3, lead=300.0)),
                 Case("a temperature of one in a million", _reader(3, 25, 1e-6, pair=True, lead=50.0)),
+                Case("temperature 0.001, one character leads by 0.1", _reader(3, 25, 1e-3, lead=0.1)),
+                Case("temperature 100, one character leads by 10,000", _reader(3, 25, 100.0, lead=1e4)),
                 Case(
-                    "temperature 100, one character leads by 10,000",
-                    _reader(3, 25, 100.0, lead=1e4),
+                    "temperature 0.001, one character leads by 1, all near 1,000",
+                    _reader(3, 25, 1e-3, lead=1.0, floor=1e3),
                     shown=False,
                 ),
             ),
@@ -594,12 +805,77 @@ generate = Exercise(
             _same_logits,
         ),
         Mistake(
-            "You do not use the generator that is handed in, but the global one. Hand `generator=generator` to torch.multinomial.",
+            "You do not use the generator that is handed in, but a global one, of torch, NumPy or Python. Hand `generator=generator` "
+            "to torch.multinomial.",
             _global_generator,
         ),
         Mistake(
-            "You set the seed of the generator again, so that every text of the same length is the same.",
+            "A second call with the same generator writes the same text again: you set its seed, or draw from a copy of it. Draw "
+            "from the one that is handed in, so that it moves on.",
             _reset_generator,
+        ),
+        Mistake(
+            "You draw from a generator of your own with a fixed seed, so that every call writes the same text. Use the one that is "
+            "handed in.",
+            _own_generator,
+        ),
+        Mistake(
+            "The same seed does not give the same text: you draw from a generator of your own, or give the one that is handed in a "
+            "new seed from the clock. Draw from the one that is handed in.",
+            _seeded_by_the_clock,
+        ),
+        Mistake(
+            "You set the seed of the global generator, and draw from it: every call writes the same text, and what others draw "
+            "changes. Use the one that is handed in.",
+            _global_seed_set,
+        ),
+        Mistake(
+            "You call the step twice for each character, once for the logits and once for the state. One call returns both.",
+            _called_twice,
+            recognise=_calls_twice,
+        ),
+        Mistake(
+            "You do not read the last character of the prompt before you write. The first new character comes after it.",
+            _last_not_read,
+        ),
+        Mistake(
+            "You take the most likely character as the first one, and draw from the second one on. Draw the first one, too.",
+            _first_not_drawn,
+        ),
+        Mistake(
+            "You add noise from a normal distribution to the logits. Their largest is then no draw from the softmax: use "
+            "torch.multinomial (or noise from a Gumbel distribution).",
+            _normal_noise,
+        ),
+        Mistake(
+            "You raise probabilities to the power 1 / temperature. At a low temperature all of them become 0, or those that were 0 "
+            "stay so at a high one. Divide the logits before the softmax.",
+            _power_of_probabilities,
+        ),
+        Mistake(
+            "At temperature 0 you divide by a small number instead. Logits that are nearly equal are then drawn from: take the "
+            "largest one.",
+            _small_number_for_zero,
+        ),
+        Mistake(
+            "You read the prompt with gradients: its last state carries the graph of the whole prompt. Put torch.no_grad() around "
+            "both loops.",
+            _graph_of_the_prompt,
+        ),
+        Mistake(
+            "You write with gradients: each state carries the graph of the characters written before. Put torch.no_grad() around "
+            "both loops.",
+            _graph_of_the_text,
+        ),
+        Mistake(
+            "You detach the states, but the step still tracks gradients, and builds a graph for each character. Put "
+            "torch.no_grad() around the loops.",
+            _states_detached,
+        ),
+        Mistake(
+            "You switch gradients on at the end, also where they were off before. Use torch.no_grad() as a decorator or in a with "
+            "statement: it puts back what was.",
+            _switched_on_at_the_end,
         ),
         Mistake(
             "You make a generator of your own for each character, so that the same number is drawn each time. Use the one that is "

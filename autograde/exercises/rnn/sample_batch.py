@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import random
 import re
+import tracemalloc
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -76,7 +77,7 @@ def how_often(share: float, p: float, n: int, events: int) -> str:
 
 
 def every_start(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
-    """How often each start is drawn, in 20 batches, and how often two neighbouring rows start at the same place."""
+    """How often each start is drawn, in 20 batches."""
     generator = torch.Generator().manual_seed(inputs["seed"])
     drawn = starts(implementation, inputs, 20, generator)
     possible = len(inputs["ids"]) - inputs["time"]
@@ -90,18 +91,34 @@ def every_start(implementation: Implementation, inputs: Inputs) -> dict[str, Any
     return {**words, "windows that start elsewhere": "some" if beyond else "none"}
 
 
-def pairs_of_rows(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
-    """Whether the start of a row tells anything about the start of the next row, in 50 batches."""
-    drawn = starts(implementation, inputs, 50, torch.Generator().manual_seed(inputs["seed"]))
-    possible = len(inputs["ids"]) - inputs["time"]
-    first, second = drawn[:, 0::2].flatten(), drawn[:, 1::2].flatten()
-    return {
-        f"one row starts at {a}, the next at {b}": how_often(
-            float(((first == a) & (second == b)).float().mean()), 1 / possible**2, len(first), possible**2
-        )
-        for a in range(possible)
-        for b in range(possible)
+def rows_of_small_batches(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
+    """Where each row of a small batch starts, how often two of its rows start at the same place, and how often one starts
+    right after the row before, in 400 batches.
+    """
+    drawn = starts(implementation, inputs, 400, torch.Generator().manual_seed(inputs["seed"]))
+    possible, rows = len(inputs["ids"]) - inputs["time"], drawn.shape[1]
+    pairs = [(a, b) for a in range(rows) for b in range(a + 1, rows)]
+    events = possible * rows + len(pairs) + rows - 1
+
+    def word(share: Tensor) -> str:
+        return how_often(float(share), 1 / possible, len(drawn), events)
+
+    places = {
+        f"row {row} starts at {k}": word((drawn[:, row] == k).float().mean())
+        for row in range(rows)
+        for k in range(possible)
     }
+    alike = {
+        f"rows {a} and {b} start at the same place": word((drawn[:, a] == drawn[:, b]).float().mean())
+        for a, b in pairs
+    }
+    follows = {
+        f"row {a + 1} starts one further than row {a}": word(
+            ((drawn[:, a + 1] - drawn[:, a]) % possible == 1).float().mean()
+        )
+        for a in range(rows - 1)
+    }
+    return {**places, **alike, **follows}
 
 
 def global_states() -> tuple[list[int], object, str]:
@@ -128,20 +145,54 @@ def randomness(implementation: Implementation, inputs: Inputs) -> dict[str, bool
     }
 
 
-def memory(implementation: Implementation, inputs: Inputs) -> dict[str, int]:
-    """The largest allocation of one call."""
-    generator = torch.Generator().manual_seed(inputs["seed"])
-    with AllocationMeter([inputs["ids"]]) as meter:
-        implementation(inputs["ids"], inputs["batch"], inputs["time"], generator)
-    return {"largest allocation": meter.largest}
+class _Meter(AllocationMeter):
+    """Counts the operators, too."""
+
+    operators = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        self.operators += 1
+        return super().__torch_dispatch__(func, types, args, kwargs)
 
 
-def _text(length: int, batch: int, time: int, stride: int = 1) -> Callable[[Draw], Inputs]:
+def effort(implementation: Implementation, inputs: Inputs) -> dict[str, int]:
+    """The largest tensor that one call allocates, what it needs in lists and arrays, and how many operators it calls."""
+
+    def call() -> None:
+        implementation(
+            inputs["ids"], inputs["batch"], inputs["time"], torch.Generator().manual_seed(inputs["seed"])
+        )
+
+    with _Meter([inputs["ids"]]) as meter:
+        call()
+    already = tracemalloc.is_tracing()
+    if not already:
+        tracemalloc.start()
+    try:
+        tracemalloc.reset_peak()
+        before, _ = tracemalloc.get_traced_memory()
+        call()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        if not already:
+            tracemalloc.stop()
+    return {
+        "largest allocation": meter.largest,
+        "lists and arrays": max(0, peak - before) // 2**20 * 2**20,  # whole MiB: small things vary
+        "operators": meter.operators,
+    }
+
+
+def _text(
+    length: int, batch: int, time: int, stride: int = 1, dtype: torch.dtype = torch.int64
+) -> Callable[[Draw], Inputs]:
     """A text in which every character is different, so that a window tells where it stands."""
 
     def draw(source: Draw) -> Inputs:
-        spread = torch.zeros(stride * length, dtype=torch.int64)
-        spread[::stride] = source.uniform(length).argsort()
+        spread = torch.zeros(stride * length, dtype=dtype)
+        spread[::stride] = source.uniform(length).argsort().to(dtype)
         return {"ids": spread[::stride], "batch": batch, "time": time, "seed": source.integer(0, 10**6)}
 
     return draw
@@ -156,6 +207,7 @@ def _long_text(length: int, batch: int, time: int) -> Callable[[Draw], Inputs]:
 
 
 Batch = tuple[Tensor, Tensor]
+Observations = Mapping[tuple[str, str], Observation]
 
 
 def _windows(ids: Tensor, begin: Tensor, time: int) -> Batch:
@@ -238,10 +290,6 @@ def _side_by_side(ids: Tensor, batch: int, time: int, generator: torch.Generator
     return _windows(ids, begin % (len(ids) - time), time)
 
 
-def _from_the_beginning(ids: Tensor, batch: int, time: int, generator: torch.Generator) -> Batch:
-    return _windows(ids, torch.arange(batch) % (len(ids) - time), time)
-
-
 def _single_characters(ids: Tensor, batch: int, time: int, generator: torch.Generator) -> Batch:
     places = torch.randint(len(ids) - 1, (batch, time), generator=generator).to(ids.device)
     return ids[places], ids[places + 1]
@@ -280,6 +328,32 @@ def _as_float(ids: Tensor, batch: int, time: int, generator: torch.Generator) ->
     return x.float(), y.float()
 
 
+def _seeded_by_the_clock(ids: Tensor, batch: int, time: int, generator: torch.Generator) -> Batch:
+    own = torch.Generator()
+    own.seed()
+    return _windows(ids, _drawn(0, len(ids) - time, batch, own), time)
+
+
+def _seeds_a_global_one(ids: Tensor, batch: int, time: int, generator: torch.Generator) -> Batch:
+    torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))
+    return _windows(ids, _drawn(0, len(ids) - time, batch, None), time)
+
+
+def _always_int64(ids: Tensor, batch: int, time: int, generator: torch.Generator) -> Batch:
+    x, y = reference.sample_batch(ids, batch, time, generator)
+    return x.long(), y.long()
+
+
+def _without_putting_back(ids: Tensor, batch: int, time: int, generator: torch.Generator) -> Batch:
+    places = torch.ones(len(ids) - time)
+    again = batch > len(places)
+    return _windows(ids, torch.multinomial(places, batch, replacement=again, generator=generator), time)
+
+
+def _permutation(ids: Tensor, batch: int, time: int, generator: torch.Generator) -> Batch:
+    return _windows(ids, torch.randperm(len(ids) - time, generator=generator)[:batch], time)
+
+
 def _all_windows_built(ids: Tensor, batch: int, time: int, generator: torch.Generator) -> Batch:
     windows = torch.stack([ids[k : len(ids) - time + k] for k in range(time + 1)], 1)
     chosen = windows[_drawn(0, len(ids) - time, batch, generator).to(ids.device)]
@@ -289,25 +363,83 @@ def _all_windows_built(ids: Tensor, batch: int, time: int, generator: torch.Gene
 _ONLY = "the only window, 64 rows"
 
 
-def _index_error(observed: Mapping[tuple[str, str], Observation]) -> bool:
+_FIRST = "4 windows of 6 characters"
+_BEYOND = re.compile(r"index (\d+) is out of bounds .* size \1\b")
+_UNEQUAL = re.compile(r"equal size, but got \[(\d+)\] at entry \d+ and \[(\d+)\]")
+
+
+def _beyond(observed: Observations) -> bool:
     """64 rows of a text with one window: a start beyond is drawn with a probability of 1 - 2^-64.
 
-    Where the first requirement has failed already, that case was not looked at: then an index that is just the length.
+    Where the first requirement has failed already, that case was not looked at: then an index that is just the length, or
+    slices of which one is shorter by one, if a batch in which no row runs over the end has the right shape.
     """
     raised = {case: entry.raised for (_, case), entry in observed.items() if entry.raised is not None}
+    first = next((entry for (_, case), entry in observed.items() if case == _FIRST), None)
+    if (
+        first is not None
+        and first.raised is None
+        and [tuple(part.data.shape) for part in first.value] != [(4, 6)] * 2
+    ):
+        return False
+
+    def short(message: str) -> bool:
+        found = _UNEQUAL.search(message)
+        return found is not None and abs(int(found[1]) - int(found[2])) == 1
+
     if any(case == _ONLY for _, case in observed):
-        return _ONLY in raised and raised[_ONLY].kind == "IndexError"
-    beyond = re.compile(r"index (\d+) is out of bounds .* size \1\b")
-    return any(error.kind == "IndexError" and beyond.search(error.message) for error in raised.values())
+        error = raised.get(_ONLY)
+        return error is not None and (error.kind == "IndexError" or short(error.message))
+    return any(
+        (error.kind == "IndexError" and _BEYOND.search(error.message) is not None) or short(error.message)
+        for error in raised.values()
+    )
+
+
+_EVERY = "every possible start is drawn, and all equally often"
+
+
+def _never(*places: int) -> Callable[[Observations], bool]:
+    """Whether just these starts are never drawn, in every case; negative ones count from the end."""
+
+    def recognise(observed: Observations) -> bool:
+        values = [entry.value for (requirement, _), entry in observed.items() if requirement == _EVERY]
+        for value in values:
+            if value["windows that start elsewhere"] != "none":
+                return False
+            words = [word for key, word in value.items() if key.startswith("windows that start at ")]
+            missing = [k for k, word in enumerate(words) if word == "never"]
+            if missing != sorted(place % len(words) for place in places):
+                return False
+        return bool(values)
+
+    return recognise
+
+
+_RANDOM = "all randomness comes from the generator"
+
+
+def _random_as(*shown: bool) -> Callable[[Observations], bool]:
+    """Whether the four questions about randomness have these answers in every case."""
+
+    def recognise(observed: Observations) -> bool:
+        values = [entry.value for (requirement, _), entry in observed.items() if requirement == _RANDOM]
+        return bool(values) and all(tuple(value.values()) == shown for value in values)
+
+    return recognise
 
 
 _COST = "looks at no more of the text than it needs"
 
 
-def _builds_all(observed: Mapping[tuple[str, str], Observation]) -> bool:
+def _builds_all(observed: Observations) -> bool:
     costs = [entry.value for (requirement, _), entry in observed.items() if requirement == _COST]
-    sizes = [value["largest allocation"] for value in costs if type(value) is dict]
-    return bool(sizes) and min(sizes) >= 8 * 10_000 * 32
+    return bool(costs) and all(
+        value["largest allocation"] >= 8 * 10_000 * 32
+        or value["lists and arrays"] >= 8 * 10_000 * 32
+        or value["operators"] >= 9_000
+        for value in costs
+    )
 
 
 sample_batch = Exercise(
@@ -316,12 +448,20 @@ sample_batch = Exercise(
         Requirement(
             "shapes and dtypes",
             (
-                Case("4 windows of 6 characters", _text(30, 4, 6)),
+                Case(_FIRST, _text(30, 4, 6)),
                 Case("one window of one character", _text(30, 1, 1)),
                 Case("more windows than the text has starts", _text(9, 20, 5)),
             ),
             shapes,
             gate=True,
+        ),
+        Requirement(
+            "x and y have the dtype of the text",
+            (
+                Case("a text in int32", _text(30, 4, 6, dtype=torch.int32)),
+                Case("a text in uint8", _text(30, 3, 5, dtype=torch.uint8), shown=False),
+            ),
+            shapes,
         ),
         Requirement(
             "rows are windows of the text, and y is one character further",
@@ -344,9 +484,9 @@ sample_batch = Exercise(
             batch_itself,
         ),
         Requirement(
-            "every possible start is drawn, and all equally often",
+            _EVERY,
             (
-                Case("10,000 windows, 8 starts", _text(11, 500, 3)),
+                Case("10,000 windows, 7 starts", _text(10, 500, 3)),
                 Case("10,000 windows, 5 starts", _text(12, 500, 7), shown=False),
             ),
             every_start,
@@ -354,13 +494,13 @@ sample_batch = Exercise(
         Requirement(
             "each row has a start of its own",
             (
-                Case("pairs of rows, 3 starts", _text(7, 200, 4)),
-                Case("pairs of rows, 2 starts", _text(5, 200, 3), shown=False),
+                Case("400 batches of 4 rows, 4 starts", _text(8, 4, 4)),
+                Case("400 batches of 5 rows, 3 starts", _text(6, 5, 3), shown=False),
             ),
-            pairs_of_rows,
+            rows_of_small_batches,
         ),
         Requirement(
-            "all randomness comes from the generator",
+            _RANDOM,
             (
                 Case("a text of 5,000 characters", _long_text(5_000, 16, 20)),
                 Case("a text of 7,000 characters", _long_text(7_000, 24, 9), shown=False),
@@ -373,7 +513,7 @@ sample_batch = Exercise(
                 Case("4 windows of a text of 10,000 characters", _long_text(10_000, 4, 64)),
                 Case("2 windows of a text of 12,000 characters", _long_text(12_000, 2, 90), shown=False),
             ),
-            memory,
+            effort,
             bounds={
                 "largest allocation": Bound(
                     most=lambda inputs: (
@@ -382,7 +522,21 @@ sample_batch = Exercise(
                     unit="bytes allocated at once",
                     why="Cut out the windows that were drawn, not all that there are.",
                     naive=lambda inputs: 8 * len(inputs["ids"]) * (inputs["time"] + 1),
-                )
+                ),
+                "lists and arrays": Bound(
+                    most=lambda inputs: (
+                        1_000_000 + 64 * (len(inputs["ids"]) + 8 * inputs["batch"] * (inputs["time"] + 1))
+                    ),
+                    unit="bytes in lists and arrays",
+                    why="Cut out the windows that were drawn, not all that there are.",
+                    naive=lambda inputs: 8 * len(inputs["ids"]) * (inputs["time"] + 1),
+                ),
+                "operators": Bound(
+                    most=lambda inputs: 300 + 20 * inputs["batch"] * (inputs["time"] + 1),
+                    unit="calls of torch operators",
+                    why="Cut out the windows that were drawn, not all that there are.",
+                    naive=lambda inputs: len(inputs["ids"]) - inputs["time"],
+                ),
             },
         ),
     ),
@@ -391,15 +545,18 @@ sample_batch = Exercise(
             "You never draw the last start. A window needs time + 1 characters, so the starts 0 to N - time - 1 are valid, and the "
             "upper limit of torch.randint is not drawn: it is N - time.",
             _last_start_missed,
+            recognise=_never(-1),
         ),
         Mistake(
-            "You never draw the last two starts. The last valid one is N - time - 1.", _two_starts_missed
+            "You never draw the last two starts. The last valid one is N - time - 1.",
+            _two_starts_missed,
+            recognise=_never(-2, -1),
         ),
-        Mistake("You never draw the start 0.", _first_start_missed),
+        Mistake("You never draw the start 0.", _first_start_missed, recognise=_never(0)),
         Mistake(
             "You draw a start beyond the last one: y needs one character more than x. The last valid start is N - time - 1.",
             _one_too_far,
-            recognise=_index_error,
+            recognise=_beyond,
         ),
         Mistake(
             "Windows that reach the end of the text go on at its beginning. Draw only starts at which the whole window fits.",
@@ -431,28 +588,43 @@ sample_batch = Exercise(
         Mistake("You draw new starts for y. Both come from the same window.", _independent_y),
         Mistake("All rows start at the same place. Draw one start for each row.", _one_start_for_all),
         Mistake(
-            "Your rows start at neighbouring places. Draw one start for each row, independently of the others.",
+            "The rows of a batch lie at fixed distances: one number decides where all of them start. Draw one start for each row, "
+            "independently of the others.",
             _side_by_side,
-        ),
-        Mistake(
-            "You do not draw at all: every batch is the same. Draw the starts from the generator.",
-            _from_the_beginning,
         ),
         Mistake(
             "You draw every character on its own. A row is a window: characters that stand one after the other.",
             _single_characters,
         ),
         Mistake(
-            "You do not use the generator that is handed in, but the global one. Hand `generator=generator` to torch.randint.",
+            "You do not use the generator that is handed in, but a global one, of torch, NumPy or Python. Hand `generator=generator` "
+            "to torch.randint.",
             _global_generator,
+            recognise=_random_as(False, True, True, False),
         ),
         Mistake(
-            "You make a generator of your own inside the function, so that all batches are the same. Use the one that is handed in.",
+            "Every call gives the same batch, whatever generator is handed in: you do not draw, keep an old batch, or draw from a "
+            "generator of your own with a fixed seed. Draw the starts from the one that is handed in.",
             _seeded_inside,
+            recognise=_random_as(True, False, False, True),
         ),
         Mistake(
-            "You set the seed of the generator inside the function, so that it draws the same batch every time.",
+            "A second call with the same generator gives the same batch again: you set its seed, or draw from a copy of it. Draw "
+            "from the one that is handed in, so that it moves on.",
             _reset,
+            recognise=_random_as(True, True, False, True),
+        ),
+        Mistake(
+            "The same seed does not give the same batch: you draw from a generator of your own, or give the one that is handed in a "
+            "new seed from the clock. Draw from the one that is handed in.",
+            _seeded_by_the_clock,
+            recognise=_random_as(False, True, True, True),
+        ),
+        Mistake(
+            "You seed a global generator with a number from the one that is handed in. That changes what everybody else draws: draw "
+            "the starts from the one that is handed in.",
+            _seeds_a_global_one,
+            recognise=_random_as(True, True, True, False),
         ),
         Mistake("Your batch has time first. Asked is [batch, time].", _time_first),
         Mistake(
@@ -464,9 +636,22 @@ sample_batch = Exercise(
             "x and y are one character too short. Cut windows of time + 1 characters, so that time are left.",
             _one_shorter,
         ),
-        Mistake("You return floats. Characters are numbers of rows in a table: keep int64.", _as_float),
         Mistake(
-            "You build all windows of the text and then choose some: memory of N times time. Cut out only those that were drawn.",
+            "You return floats. Characters are numbers of rows in a table: keep the dtype of ids.", _as_float
+        ),
+        Mistake("You return int64, whatever the text has. Asked is the dtype of ids.", _always_int64),
+        Mistake(
+            "Two rows of a batch never start at the same place: you draw without putting back. Each row draws its own start, whatever "
+            "the others drew.",
+            _without_putting_back,
+        ),
+        Mistake(
+            "You draw without putting back, so a batch never has more rows than there are starts. Each row draws its own start, "
+            "whatever the others drew: use torch.randint.",
+            _permutation,
+        ),
+        Mistake(
+            "You build all windows of the text and then choose some. Cut out only those that were drawn.",
             _all_windows_built,
             recognise=_builds_all,
         ),

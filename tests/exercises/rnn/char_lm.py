@@ -52,6 +52,23 @@ def bits_of_a_distribution(logits, y):
     return -torch.distributions.Categorical(logits=logits).log_prob(y).mean() / math.log(2)
 
 
+def bits_of_differences(logits, y):
+    """log of the sum of exp(z_b - z_y)."""
+    return (logits - logits.gather(-1, y[..., None])).logsumexp(-1).mean() / math.log(2)
+
+
+def bits_with_vmap(logits, y):
+    cost = torch.vmap(torch.vmap(lambda z, k: z.logsumexp(0) - z.gather(0, k[None])[0]))
+    return cost(logits, y).mean() / math.log(2)
+
+
+def bits_by_logaddexp(logits, y):
+    total = logits[..., 0]
+    for k in range(1, logits.shape[-1]):
+        total = torch.logaddexp(total, logits[..., k])
+    return (total - logits.take_along_dim(y[..., None], -1)[..., 0]).mean() / math.log(2)
+
+
 def bigram_in_dicts(train, val, symbols):
     train, val = train.tolist(), val.tolist()
     pairs = collections.Counter(itertools.pairwise(train))
@@ -80,6 +97,23 @@ def bigram_by_one_hot(train, val, symbols):
     log_p = log_p - log_p.logsumexp(1, keepdim=True)
     held_out = F.one_hot(val, symbols).double()
     return float(-(held_out[:-1].T @ held_out[1:] * log_p).sum() / math.log(2) / (val.numel() - 1))
+
+
+def bigram_added_up_in_float32(train, val, symbols):
+    """One cost after the other: the rounding errors of thousands of sums."""
+    counts = torch.ones(symbols, symbols)
+    counts.index_put_((train[:-1], train[1:]), torch.tensor(1.0), accumulate=True)
+    cost, total = -(counts / counts.sum(1, keepdim=True)).log2(), torch.zeros(())
+    for a, b in itertools.pairwise(val.tolist()):
+        total = total + cost[a, b]
+    return (total / (len(val) - 1)).item()
+
+
+def bigram_by_histogram(train, val, symbols):
+    edges = np.arange(symbols + 1) - 0.5
+    counts = np.histogram2d(train[:-1].numpy(), train[1:].numpy(), bins=[edges, edges])[0] + 1
+    p = counts / counts.sum(axis=1, keepdims=True)
+    return float(-np.log2(p[val[:-1].numpy(), val[1:].numpy()]).mean())
 
 
 def entropy_in_dicts(ids, symbols):
@@ -121,6 +155,39 @@ def entropy_with_xlogy(ids, symbols):
     return bits.abs() / counts.sum() / math.log(2)
 
 
+def entropy_with_a_tiny_number(ids, symbols):
+    """1e-12 inside the logarithm and beside the sums changes nothing that anybody could see."""
+    counts = torch.zeros(symbols, symbols, dtype=torch.float64)
+    counts.index_put_((ids[:-1], ids[1:]), torch.tensor(1.0, dtype=torch.float64), accumulate=True)
+    f = counts / (counts.sum(1, keepdim=True) + 1e-12)
+    return -(counts * (f + 1e-12).log2()).sum().item() / (len(ids) - 1)
+
+
+def entropy_as_a_difference_in_float32(ids, symbols):
+    counts = torch.bincount(ids[:-1] * symbols + ids[1:], minlength=symbols**2).view(symbols, symbols)
+    p = counts / counts.sum()
+    return (torch.special.entr(p).sum() - torch.special.entr(p.sum(1)).sum()).item() / math.log(2)
+
+
+def entropy_added_up_in_float32(ids, symbols):
+    counts = torch.zeros(symbols, symbols)
+    for a, b in itertools.pairwise(ids.tolist()):
+        counts[a, b] += 1
+    cost, total = -(counts / counts.sum(1, keepdim=True)).log2(), torch.zeros(())
+    for a, b in itertools.pairwise(ids.tolist()):
+        total = total + cost[a, b]
+    return total / (len(ids) - 1)
+
+
+def entropy_of_a_distribution(ids, symbols):
+    counts = (
+        torch.bincount(ids[:-1] * symbols + ids[1:], minlength=symbols**2).view(symbols, symbols).double()
+    )
+    n = counts.sum(1)
+    rows = torch.distributions.Categorical(probs=counts[n > 0]).entropy()
+    return float((rows * n[n > 0]).sum() / n.sum() / math.log(2))
+
+
 def batch_in_a_loop(ids, batch, time, generator):
     xs, ys = [], []
     for _ in range(batch):
@@ -156,6 +223,22 @@ def batch_seeded_from_the_generator(ids, batch, time, generator):
         torch.stack([ids[b : b + time] for b in begin]),
         torch.stack([ids[b + 1 : b + 1 + time] for b in begin]),
     )
+
+
+def batch_from_lists(ids, batch, time, generator):
+    text = ids.tolist()
+    begin = torch.randint(len(text) - time, (batch,), generator=generator).tolist()
+    window = torch.tensor([text[b : b + time + 1] for b in begin], dtype=ids.dtype, device=ids.device)
+    return window[:, :-1], window[:, 1:]
+
+
+def batch_character_by_character(ids, batch, time, generator):
+    x, y = ids.new_zeros(batch, time), ids.new_zeros(batch, time)
+    for b in range(batch):
+        begin = int(torch.randint(len(ids) - time, (1,), generator=generator))
+        for t in range(time):
+            x[b, t], y[b, t] = ids[begin + t], ids[begin + t + 1]
+    return x, y
 
 
 def generate_one_loop(step, state, prompt, n, temperature, generator):
@@ -208,6 +291,22 @@ def generate_by_inversion(step, state, prompt, n, temperature, generator):
     return torch.tensor(text, dtype=torch.int64)
 
 
+def generate_by_a_race(step, state, prompt, n, temperature, generator):
+    """The largest of p / exponential noise is a draw from p."""
+    text = []
+    with torch.no_grad():
+        for symbol in prompt.tolist():
+            logits, state = step(symbol, state)
+        for k in range(n):
+            p = (logits / (temperature or 1.0)).softmax(-1)
+            if temperature:
+                p = p.double() / torch.empty(len(p), dtype=torch.float64).exponential_(generator=generator)
+            text.append(p.argmax())
+            if k < n - 1:
+                logits, state = step(text[-1], state)
+    return torch.tensor(text, dtype=torch.int64)
+
+
 RIGHT = {
     "bits_per_char": [
         bits_with_logsumexp,
@@ -216,13 +315,27 @@ RIGHT = {
         bits_in_loops,
         bits_with_fancy_indices,
         bits_of_a_distribution,
+        bits_of_differences,
+        bits_with_vmap,
+        bits_by_logaddexp,
     ],
-    "bigram_bits": [bigram_in_dicts, bigram_in_numpy, bigram_in_float32, bigram_by_one_hot],
+    "bigram_bits": [
+        bigram_in_dicts,
+        bigram_in_numpy,
+        bigram_in_float32,
+        bigram_by_one_hot,
+        bigram_added_up_in_float32,
+        bigram_by_histogram,
+    ],
     "conditional_entropy": [
         entropy_in_dicts,
         entropy_as_a_difference,
         entropy_as_a_mean_cost,
         entropy_with_xlogy,
+        entropy_with_a_tiny_number,
+        entropy_as_a_difference_in_float32,
+        entropy_added_up_in_float32,
+        entropy_of_a_distribution,
     ],
     "sample_batch": [
         batch_in_a_loop,
@@ -230,8 +343,10 @@ RIGHT = {
         batch_by_multinomial,
         batch_from_uniforms,
         batch_seeded_from_the_generator,
+        batch_from_lists,
+        batch_character_by_character,
     ],
-    "generate": [generate_one_loop, generate_by_gumbel_noise, generate_by_inversion],
+    "generate": [generate_one_loop, generate_by_gumbel_noise, generate_by_inversion, generate_by_a_race],
 }
 
 
@@ -269,6 +384,35 @@ def bits_of_the_first_sequence(logits, y):
 def bits_mean_of_uneven(logits, y):
     log_p = logits.log_softmax(-1).gather(-1, y[..., None])
     return -(log_p.sum() / (log_p.numel() - 1 + 1e-9)) / math.log(2)
+
+
+def largest_where_logits_are_large(logits, y):
+    chosen = logits.gather(-1, y[..., None])[..., 0]
+    most = logits.amax(-1) if logits.abs().max() > 80 else logits.logsumexp(-1)
+    return (most - chosen).mean() / math.log(2)
+
+
+def bits_of_clamped_costs(logits, y):
+    return (logits.logsumexp(-1) - logits.gather(-1, y[..., None])[..., 0]).clamp(max=1000).mean() / math.log(
+        2
+    )
+
+
+def counts_in_a_byte(train, val, symbols):
+    counts = torch.zeros(symbols, symbols, dtype=torch.uint8)
+    for a, b in itertools.pairwise(train.tolist()):
+        counts[a, b] += 1
+    p = (counts.double() + 1) / (counts.double().sum(1, keepdim=True) + symbols)
+    return -p[val[:-1], val[1:]].log2().mean().item()
+
+
+def entropy_of_counts_in_a_byte(ids, symbols):
+    counts = torch.zeros(symbols, symbols, dtype=torch.uint8)
+    for a, b in itertools.pairwise(ids.tolist()):
+        counts[a, b] += 1
+    counts = counts.double()
+    f = counts / counts.sum(1, keepdim=True).clamp(min=1)
+    return -(counts * torch.where(counts > 0, f, 1.0).log2()).sum().item() / (len(ids) - 1)
 
 
 def gibberish(step, state, prompt, n, temperature, generator):
@@ -328,6 +472,88 @@ def as_a_list(step, state, prompt, n, temperature, generator):
     return generate_one_loop(step, state, prompt, n, temperature, generator).tolist()
 
 
+def _sampler(choose, text=generate_one_loop):
+    """generate with another way to choose: `choose(logits, temperature, generator)`."""
+
+    def answer(step, state, prompt, n, temperature, generator):
+        def sure(symbol, state):
+            logits, state = step(symbol, state)
+            chosen = choose(logits, temperature, generator)
+            return F.one_hot(torch.as_tensor(chosen), len(logits)).double(), state
+
+        return text(sure, state, prompt, n, 0.0, generator)
+
+    answer.__name__ = choose.__name__
+    return answer
+
+
+def _softmax_draw(logits, generator):
+    return int(torch.multinomial(logits.double().softmax(-1), 1, generator=generator))
+
+
+def largest_below_a_tenth(logits, temperature, generator):
+    return (
+        int(logits.argmax()) if temperature < 0.1 else _softmax_draw(logits.double() / temperature, generator)
+    )
+
+
+def root_of_the_temperature(logits, temperature, generator):
+    return int(logits.argmax()) if temperature == 0 else _softmax_draw(logits / temperature**0.5, generator)
+
+
+def clamped_logits(logits, temperature, generator):
+    return (
+        int(logits.argmax())
+        if temperature == 0
+        else _softmax_draw(logits.clamp(-50, 50) / temperature, generator)
+    )
+
+
+def clamped_exponents(logits, temperature, generator):
+    if temperature == 0:
+        return int(logits.argmax())
+    return int(torch.multinomial((logits / temperature).clamp(max=80).exp(), 1, generator=generator))
+
+
+def _windows(ids, begin, time):
+    window = ids[begin[:, None] + torch.arange(time + 1)]
+    return window[:, :-1], window[:, 1:]
+
+
+def batch_of_which_half_repeats(ids, batch, time, generator):
+    begin = torch.randint(len(ids) - time, ((batch + 1) // 2,), generator=generator)
+    return _windows(ids, torch.cat([begin, begin])[:batch], time)
+
+
+def batch_whose_last_row_is_its_first(ids, batch, time, generator):
+    begin = torch.randint(len(ids) - time, (batch,), generator=generator)
+    begin[-1] = begin[0]
+    return _windows(ids, begin, time)
+
+
+def batch_in_order(ids, batch, time, generator):
+    return _windows(ids, torch.randint(len(ids) - time, (batch,), generator=generator).sort().values, time)
+
+
+def batch_from_all_slices(ids, batch, time, generator):
+    windows = [ids[k : k + time + 1] for k in range(len(ids) - time)]
+    begin = torch.randint(len(windows), (batch,), generator=generator)
+    window = torch.stack([windows[k] for k in begin.tolist()])
+    return window[:, :-1], window[:, 1:]
+
+
+def batch_from_all_lists(ids, batch, time, generator):
+    text = ids.tolist()
+    windows = [text[k : k + time + 1] for k in range(len(text) - time)]
+    begin = torch.randint(len(windows), (batch,), generator=generator)
+    window = torch.tensor([windows[k] for k in begin.tolist()], dtype=ids.dtype)
+    return window[:, :-1], window[:, 1:]
+
+
+def batch_that_is_always_the_beginning(ids, batch, time, generator):
+    return _windows(ids, torch.arange(batch) % (len(ids) - time), time)
+
+
 def batch_without_repetition(ids, batch, time, generator):
     begin = torch.randperm(len(ids) - time, generator=generator)[:batch]
     window = ids[begin[:, None] + torch.arange(time + 1)]
@@ -361,6 +587,8 @@ LAZY = {
         bits_that_overwrite,
         bits_of_the_first_sequence,
         bits_mean_of_uneven,
+        largest_where_logits_are_large,
+        bits_of_clamped_costs,
     ],
     "bigram_bits": [
         lambda train, val, symbols: math.log2(symbols),
@@ -369,6 +597,7 @@ LAZY = {
         lambda train, val, symbols: bigram_in_dicts(train, val, int(max(train.max(), val.max())) + 1),
         lambda train, val, symbols: str(bigram_in_dicts(train, val, symbols)),
         lambda train, val, symbols: entropy_in_dicts(val, symbols),
+        counts_in_a_byte,
     ],
     "conditional_entropy": [
         lambda ids, symbols: 0.0,
@@ -376,6 +605,7 @@ LAZY = {
         lambda ids, symbols: bigram_in_dicts(ids, ids, symbols),
         lambda ids, symbols: entropy_in_dicts(ids[:1000], symbols),
         lambda ids, symbols: entropy_in_dicts(ids.flip(0), symbols),
+        entropy_of_counts_in_a_byte,
     ],
     "sample_batch": [
         lambda ids, batch, time, generator: (
@@ -389,6 +619,12 @@ LAZY = {
         batch_without_repetition,
         batch_from_python,
         batch_of_early_starts,
+        batch_of_which_half_repeats,
+        batch_whose_last_row_is_its_first,
+        batch_in_order,
+        batch_from_all_slices,
+        batch_from_all_lists,
+        batch_that_is_always_the_beginning,
     ],
     "generate": [
         gibberish,
@@ -396,6 +632,10 @@ LAZY = {
         no_case_for_zero,
         prompt_that_grows,
         truncated_to_the_likeliest,
+        _sampler(largest_below_a_tenth),
+        _sampler(root_of_the_temperature),
+        _sampler(clamped_logits),
+        _sampler(clamped_exponents),
         first_100_only,
         as_a_list,
         lambda step, state, prompt, n, temperature, generator: torch.zeros(n, dtype=torch.int64),
