@@ -204,7 +204,9 @@ def _errors(expected: Expected, got: dict[str, Any]) -> list[float]:
         value = got.get(path)
         if isinstance(value, (SeenTensor, float, int)):
             ours, theirs = as_double(value), as_double(expected.exact[path])
-            same = (ours == theirs) | (ours.isnan() & theirs.isnan())  # infinities and NaN, where they are right
+            same = (ours == theirs) | (
+                ours.isnan() & theirs.isnan()
+            )  # infinities and NaN, where they are right
             difference = (ours - theirs).abs().nan_to_num(float("inf")).masked_fill(same, 0.0)
             tolerance = expected.tolerance(path).clamp(min=1e-300)
             if difference.numel():

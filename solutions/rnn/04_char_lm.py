@@ -227,7 +227,7 @@ for k in lengths:
 # ### Exercise 1 · bits_per_char  ●○○  6 minutes
 #
 # Write the mean cost over all characters of a batch. It is also the loss that you will train with, so gradients must
-# flow, and no logit may break it. `F.cross_entropy` would be the answer itself and does not count; `torch.logsumexp`
+# flow, and no logit may break it. `F.cross_entropy` and `F.nll_loss` would be the answer itself and do not count; `torch.logsumexp`
 # and `log_softmax` are fine.
 
 
@@ -238,7 +238,8 @@ def bits_per_char(
     """Mean cost of the characters y in bits: -log2 of the probability that softmax(logits) gives to them.
 
     Arguments:
-        logits: one number per symbol, at every position; of any size, also 10,000.
+        logits: one number per symbol, at every position; of any size, also 10,000, and also all
+            of them far from 0 (a number added to all logits of a position changes nothing).
         y: the character that came next, at every position.
 
     Returns:
@@ -559,8 +560,8 @@ plotting.caption(
 # ### Exercise 4 · sample_batch  ●●○  7 minutes
 #
 # Cut the windows. Each row needs $T + 1$ characters, because $y$ is $x$ moved by one. All possible starts must be
-# equally likely, the last one too, and each row draws its own, whatever the other rows drew. Cut out only the windows
-# that you have drawn: do not build all windows of the text.
+# equally likely, the last one too, and each row draws its own, whatever the other rows drew: two rows may start at
+# the same place. Cut out only the windows that you have drawn: do not build all windows of the text, neither as a tensor nor as a list.
 
 
 # %% sample_batch tags=["exercise"]
@@ -779,7 +780,8 @@ plotting.caption(
 #
 # The model comes in as a function `step(symbol, state) -> (logits, state)`, so your code serves all cells. Let it read
 # the prompt, then write $n$ characters. Gradients are of no use here, and their graph would grow with every character:
-# switch them off inside your function, and only there.
+# switch them off inside your function, and only there. Where they were off before, they stay off: a `with` statement or a decorator puts back
+# what was. The step must not track gradients at all; detaching the state is not enough.
 
 
 # %% generate tags=["exercise"]
@@ -798,8 +800,9 @@ def generate(
             per character, at most len(prompt) + n times in all, and without tracking gradients.
         state: the state before the first character; of any type, hand on what the step returns.
         prompt: characters to read first, at least one. n: how many characters to write, 0 or more.
-        temperature: the characters are drawn from softmax(logits / temperature), for any temperature above 0 without overflow.
-            Temperature 0 means the character with the largest logit.
+        temperature: the characters are drawn from softmax(logits / temperature), for any temperature from one in a
+            million up, and for any logits, without overflow or underflow. Temperature 0 means the character with the
+            largest logit, however small its lead.
         generator: a generator on the CPU, the only source of randomness. It moves on with every call; do not set its seed.
 
     Returns:
