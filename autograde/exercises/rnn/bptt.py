@@ -8,28 +8,43 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from autograde.exercise import Bound, Case, Draw, Exercise, Mistake, Requirement
-from autograde.exercises.rnn.counting import work
+from autograde.exercise import Bound, Case, Draw, Exercise, Mistake, Requirement, Tolerance
+from autograde.exercises.rnn.counting import within, work
 from autograde.nests import map_floats
 from autograde.observe import Implementation, Inputs, Observation
 from autograde.probes import twice
 from utils.reference import rnn as reference
 
 _BY_HAND = "by hand, not by autograd"
-_PASSES = "operators in a backward pass of autograd"
+_PASSES = "operators run by autograd"
 _ONE_SWEEP = "one sweep backwards"
+_FOR_HALF = "multiplications for half the steps"
 
 
 def by_hand(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
-    """The gradients, and how many operators ran inside a backward pass of autograd."""
+    """The gradients, and how many operators autograd ran, in a backward pass or in forward mode."""
     value, done = work(lambda: implementation(*inputs.values()))
     return {"value": value, _PASSES: done.by_autograd}
 
 
 def counted(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
-    """The gradients, and the multiplications."""
+    """The gradients, and the multiplications; those for half the steps tell how they grow."""
+    half = _half(inputs)
     value, done = work(lambda: implementation(*inputs.values()))
-    return {"value": value, "multiplications": done.multiplications}
+    _, done_for_half = work(lambda: implementation(*half.values()))
+    return {
+        "value": value,
+        "multiplications": within(done.multiplications, _enough(inputs)),
+        _FOR_HALF: within(done_for_half.multiplications, _enough(half)),
+    }
+
+
+def _half(inputs: Inputs) -> Inputs:
+    """The same with the first half of the steps only."""
+    steps = inputs["x"].shape[1] // 2
+    return {
+        name: value[:, :steps] if name in ("x", "h", "dL_dh") else value for name, value in inputs.items()
+    }
 
 
 def _sizes(inputs: Inputs) -> tuple[int, int, int, int]:
@@ -226,6 +241,54 @@ def _mean_over_time(x: Tensor, h0: Tensor, h: Tensor, dL_dh: Tensor, W_ih: Tenso
     return {name: grad if name in ("h0", "x") else grad / h.shape[1] for name, grad in right.items()}
 
 
+def _mean_over_both(x: Tensor, h0: Tensor, h: Tensor, dL_dh: Tensor, W_ih: Tensor, W_hh: Tensor) -> Grads:
+    right = reference.bptt(x, h0, h, dL_dh, W_ih, W_hh)
+    both = h.shape[0] * h.shape[1]
+    return {name: grad if name in ("h0", "x") else grad / both for name, grad in right.items()}
+
+
+def _index_minus_one(x: Tensor, h0: Tensor, h: Tensor, dL_dh: Tensor, W_ih: Tensor, W_hh: Tensor) -> Grads:
+    da, _, dh0 = _sweep(x, h0, h, dL_dh, W_ih, W_hh)
+    return _collect(da, h.roll(1, dims=1), dh0, x, W_ih)
+
+
+def _local_without_slope(
+    x: Tensor, h0: Tensor, h: Tensor, dL_dh: Tensor, W_ih: Tensor, W_hh: Tensor
+) -> Grads:
+    before = torch.cat([h0[:, None], h[:, :-1]], dim=1)
+    carry, da = torch.zeros_like(h0), []
+    for t in reversed(range(h.shape[1])):
+        da.append(dL_dh[:, t] + carry * (1 - h[:, t] ** 2))
+        carry = da[-1] @ W_hh
+    return _collect(torch.stack(da[::-1], dim=1), before, carry, x, W_ih)
+
+
+def _carry_without_slope(
+    x: Tensor, h0: Tensor, h: Tensor, dL_dh: Tensor, W_ih: Tensor, W_hh: Tensor
+) -> Grads:
+    before = torch.cat([h0[:, None], h[:, :-1]], dim=1)
+    carry, da = torch.zeros_like(h0), []
+    for t in reversed(range(h.shape[1])):
+        da.append(dL_dh[:, t] * (1 - h[:, t] ** 2) + carry)
+        carry = da[-1] @ W_hh
+    return _collect(torch.stack(da[::-1], dim=1), before, carry, x, W_ih)
+
+
+def _limited(x: Tensor, h0: Tensor, h: Tensor, dL_dh: Tensor, W_ih: Tensor, W_hh: Tensor) -> Grads:
+    right = reference.bptt(x, h0, h, dL_dh, W_ih, W_hh)
+    return {name: grad if name in ("h0", "x") else grad.clamp(-5, 5) for name, grad in right.items()}
+
+
+def _bias_of_local(x: Tensor, h0: Tensor, h: Tensor, dL_dh: Tensor, W_ih: Tensor, W_hh: Tensor) -> Grads:
+    bias = dL_dh.sum((0, 1))
+    return reference.bptt(x, h0, h, dL_dh, W_ih, W_hh) | {"b_ih": bias, "b_hh": bias.clone()}
+
+
+def _start_with_slope(x: Tensor, h0: Tensor, h: Tensor, dL_dh: Tensor, W_ih: Tensor, W_hh: Tensor) -> Grads:
+    right = reference.bptt(x, h0, h, dL_dh, W_ih, W_hh)
+    return right | {"h0": right["h0"] * (1 - h0**2)}
+
+
 def _overwritten(x: Tensor, h0: Tensor, h: Tensor, dL_dh: Tensor, W_ih: Tensor, W_hh: Tensor) -> Grads:
     da, before, dh0 = _sweep(x, h0, h, dL_dh, W_ih, W_hh)
     first = _collect(da[:, :1], before[:, :1], dh0, x[:, :1], W_ih)
@@ -339,17 +402,14 @@ def _autograd_ran(observed: Mapping[tuple[str, str], Observation]) -> bool:
     )
 
 
-def _too_much_work(observed: Mapping[tuple[str, str], Observation]) -> bool:
-    """Right gradients, and more than three times as many multiplications as are enough."""
-    amounts = []
-    for (requirement, _), entry in observed.items():
-        if requirement == _ONE_SWEEP and type(entry.value) is dict:
-            value = entry.value["value"]
-            batch, time, size = value["x"].data.shape
-            hidden = value["h0"].data.shape[1]
-            enough = 3 * time * (2 * (batch + 1) * hidden * (size + hidden) + 12 * batch * (hidden + size))
-            amounts.append(entry.value["multiplications"] / enough)
-    return bool(amounts) and all(amount > 1 for amount in amounts)
+def _grows_like_the_square(observed: Mapping[tuple[str, str], Observation]) -> bool:
+    """Twice the steps take more than three times the multiplications, and autograd does none of them."""
+    amounts = [
+        (entry.value["multiplications"], entry.value[_FOR_HALF])
+        for (requirement, _), entry in observed.items()
+        if requirement == _ONE_SWEEP and type(entry.value) is dict
+    ]
+    return bool(amounts) and all(whole > 3 * half for whole, half in amounts) and not _autograd_ran(observed)
 
 
 bptt = Exercise(
@@ -364,7 +424,6 @@ bptt = Exercise(
                 Case("one input, one unit", _layer(2, 4, 1, 1)),
                 Case("as many steps as sequences as inputs as units", _layer(4, 4, 4, 4)),
                 Case("inputs that are not contiguous", _strided),
-                Case("inputs in float64", _in_double),
                 Case("more inputs than units", _layer(5, 7, 9, 2), shown=False),
             ),
             points=3,
@@ -381,6 +440,11 @@ bptt = Exercise(
                 ),
             ),
             points=2,
+        ),
+        Requirement(
+            "float64 in, float64 out",
+            (Case("inputs in float64", _in_double),),
+            tolerance=Tolerance(1e-6, "Everything is float64 here, so that rounding is that of float64."),
         ),
         Requirement("saturated units", (Case("states that are exactly -1 or 1", _saturated),)),
         Requirement(
@@ -411,7 +475,12 @@ bptt = Exercise(
                     unit="multiplications",
                     why="Each step is visited once: what comes back from all later steps is already added up in one carry.",
                     naive=_quadratic,
-                )
+                ),
+                _FOR_HALF: Bound(
+                    most=lambda inputs: _enough(_half(inputs)),
+                    unit=_FOR_HALF,
+                    why="Each step is visited once: what comes back from all later steps is already added up in one carry.",
+                ),
             },
         ),
         Requirement("two calls do not disturb each other", (Case("two calls", _layer(3, 4, 2, 5)),), twice),
@@ -427,14 +496,15 @@ bptt = Exercise(
             "You start a new sweep for every step of the loss. Add the local gradient to the carry "
             "and go through the steps once.",
             _anew_for_every_step,
-            recognise=_too_much_work,
+            recognise=_grows_like_the_square,
         ),
         Mistake(
             "You use only the local gradient of each step. Add the carry: what comes back from step t + 1 through W_hh.",
             _local_only,
         ),
         Mistake(
-            "You use the local gradient of the last step only. Every step may have one: add dL_dh[:, t] to the carry.",
+            "You use the local gradient of the last step only; before it your carry stands alone. Every step may have one: add "
+            "dL_dh[:, t] to the carry.",
             _last_step_only,
         ),
         Mistake(
@@ -463,12 +533,42 @@ bptt = Exercise(
             _cut_after_ten,
         ),
         Mistake(
-            "You take zero for the state before the first step, in the gradient of W_hh. It is h0.",
+            "The share of the first step is missing in your gradient of W_hh. The state before that step is h0.",
             _start_ignored,
         ),
         Mistake(
             "Your gradient of W_hh uses h_t. At step t the matrix is multiplied by the state before it, h_{t-1}.",
             _state_after,
+        ),
+        Mistake(
+            "Your gradient of W_hh uses the last state in place of h0. With t = 0 the index t - 1 is -1, which Python counts "
+            "from the end.",
+            _index_minus_one,
+        ),
+        Mistake(
+            "Only your carry goes through the slope of tanh. The local gradient has to, too: add first, then multiply by 1 - h_t^2.",
+            _local_without_slope,
+        ),
+        Mistake(
+            "Only your local gradient goes through the slope of tanh. The carry has to, too: add first, then multiply by 1 - h_t^2.",
+            _carry_without_slope,
+        ),
+        Mistake(
+            "You limit the gradients to a range, as training code does later. Asked are the gradients as they are.",
+            _limited,
+        ),
+        Mistake(
+            "You divide by the number of sequences and of steps. dL_dh holds whatever average the loss takes; the gradients of the "
+            "weights are sums.",
+            _mean_over_both,
+        ),
+        Mistake(
+            "Your gradients of the biases are sums of dL_dh. A bias is added inside the tanh, so they are sums of the deltas.",
+            _bias_of_local,
+        ),
+        Mistake(
+            "Your gradient of h0 has one slope too many. The state h0 is given, no tanh made it: it is the last carry as it is.",
+            _start_with_slope,
         ),
         Mistake(
             "Your gradient of W_hh is transposed. Row i belongs to unit i that listens: da.T @ h_before.",
@@ -512,7 +612,7 @@ bptt = Exercise(
             _adds_into_the_input,
         ),
         Mistake(
-            "Your gradients are float32 although the inputs are float64. Make your buffers with zeros_like.",
+            "Your gradients are float32 although the inputs are float64. Make your buffers with zeros_like, and convert nothing.",
             _buffers_in_float32,
         ),
         Mistake(

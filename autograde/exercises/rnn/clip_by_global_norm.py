@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from autograde.exercise import Case, Draw, Exercise, Mistake, Requirement
+from autograde.exercise import Bound, Case, Draw, Exercise, Mistake, Requirement, Tolerance
 from autograde.nests import map_floats
 from autograde.observe import Implementation, Inputs, Observation
-from autograde.probes import twice
 from autograde.values import SeenTensor, leaves
 from utils.reference import rnn as reference
 
 Grads = dict[str, Tensor]
 _ZERO = "a gradient of zero"
+_SAME = "the dict that was handed in comes back"
 _SMALL = "small gradients stay as they are"
 
 
@@ -27,6 +27,20 @@ def clipped_and_finite(implementation: Implementation, inputs: Inputs) -> Any:
     if not isinstance(value, (tuple, list)) or len(value) != 2:
         return value
     return {"the gradients": value[0], "the norm is finite": math.isfinite(float(value[1]))}
+
+
+def called_again(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
+    """Two calls, looked at after both; the second one gets other gradients. And a call in which nothing is clipped."""
+    grads, max_norm = inputs["grads"], inputs["max_norm"]
+    first = implementation(grads, max_norm)
+    second = implementation({name: -1.5 * grad for name, grad in grads.items()}, max_norm)
+    unclipped = implementation(grads, 1e6)
+    same = isinstance(unclipped, (tuple, list)) and len(unclipped) == 2 and unclipped[0] is grads
+    return {
+        "the first result": first,
+        "the second result": second,
+        _SAME: int(same),
+    }
 
 
 def _grads(max_norm: float, scale: float = 10.0) -> Callable[[Draw], Inputs]:
@@ -60,12 +74,24 @@ def _strided(source: Draw) -> Inputs:
     }
 
 
-def _in_double(source: Draw) -> Inputs:
-    return map_floats(_grads(5.0)(source), lambda t: t.double())  # type: ignore[no-any-return]
+def _mixed(source: Draw) -> Inputs:
+    """One tensor in float64, the others in float32."""
+    drawn = _grads(5.0)(source)
+    return {**drawn, "grads": {**drawn["grads"], "W_hh": drawn["grads"]["W_hh"].double()}}
+
+
+def _little_above(source: Draw) -> Inputs:
+    """A norm that is 1.2 times the threshold."""
+    grads = _grads(1.0)(source)["grads"]
+    return {"grads": grads, "max_norm": _global(grads) / 1.2}
 
 
 def _zero(source: Draw) -> Inputs:
     return {"grads": {"W": torch.zeros(3, 2), "b": torch.zeros(4)}, "max_norm": 1.0}
+
+
+def _double(draw: Callable[[Draw], Inputs]) -> Callable[[Draw], Inputs]:
+    return lambda source: map_floats(draw(source), lambda t: t.double())
 
 
 def _with(value: float) -> Callable[[Draw], Inputs]:
@@ -216,6 +242,52 @@ def _in_place(grads: Grads, max_norm: float) -> tuple[Grads, float]:
     return grads, norm
 
 
+def _same_dict(grads: Grads, max_norm: float) -> tuple[Grads, float]:
+    norm = _global(grads)
+    return (grads, norm) if norm <= max_norm else _clipped(grads, max_norm)
+
+
+def _infinity_by_infinity(grads: Grads, max_norm: float) -> tuple[Grads, float]:
+    norm = _global(grads)
+    if not math.isfinite(norm):
+        return _clipped(grads, max_norm)
+    return {name: max_norm / max(norm, max_norm) * grad for name, grad in grads.items()}, norm
+
+
+def _zeros_in_float32(grads: Grads, max_norm: float) -> tuple[Grads, float]:
+    norm = _global(grads)
+    if math.isfinite(norm):
+        return _clipped(grads, max_norm)
+    return {name: torch.zeros(grad.shape, device=grad.device) for name, grad in grads.items()}, norm
+
+
+def _one_dtype(grads: Grads, max_norm: float) -> tuple[Grads, float]:
+    after, norm = _clipped(grads, max_norm)
+    widest = torch.cat([grad.reshape(-1) for grad in grads.values()]).dtype
+    return {name: grad.to(widest) for name, grad in after.items()}, norm
+
+
+def _mean_of_norms(grads: Grads, max_norm: float) -> tuple[Grads, float]:
+    return _clipped(
+        grads, max_norm, norm=lambda g: sum(v.double().norm().item() for v in g.values()) / len(g)
+    )
+
+
+def _one_tensor_of_zeros(grads: Grads, max_norm: float) -> tuple[Grads, float]:
+    norm = _global(grads)
+    if math.isfinite(norm):
+        return _clipped(grads, max_norm)
+    finite = {name: grad for name, grad in grads.items() if bool(grad.isfinite().all())}
+    return {name: torch.zeros_like(grad) for name, grad in grads.items()} | _clipped(finite, max_norm)[
+        0
+    ], norm
+
+
+def _square_returned(grads: Grads, max_norm: float) -> tuple[Grads, float]:
+    after, norm = _clipped(grads, max_norm)
+    return after, norm**2
+
+
 def _only_gradients(grads: Grads, max_norm: float) -> Grads:
     return _clipped(grads, max_norm)[0]
 
@@ -248,20 +320,35 @@ clip_by_global_norm = Exercise(
                 Case("one of the tensors is small on its own", _one_small),
                 Case("a single number", _one_number),
                 Case("tensors that are not contiguous", _strided),
-                Case("gradients in float64", _in_double),
+                Case("gradients in float64", _double(_grads(5.0))),
+                Case("one tensor in float64, two in float32", _mixed),
+                Case("a norm a little above the threshold", _little_above),
                 Case("three tensors, at most 0.1", _grads(0.1), shown=False),
             ),
             points=2,
+        ),
+        Requirement(
+            "a threshold below 1",
+            (
+                Case("a norm of about 0.8, at most 0.1", _grads(0.1, scale=0.08)),
+                Case("a norm of about 0.6, at most 0.3", _grads(0.3, scale=0.06), shown=False),
+            ),
+            tolerance=Tolerance(
+                8, "Adding 1e-6 to a norm of 0.6, as torch's own clipping does, is right as well."
+            ),
         ),
         Requirement(
             _SMALL,
             (
                 Case("far below the threshold", _grads(1e4)),
                 Case("tiny gradients", _grads(1.0, scale=1e-6)),
+                Case("max_norm is infinite: nothing to clip", _grads(math.inf)),
                 Case("below the threshold, which is below 1", _grads(0.5, scale=0.005), shown=False),
             ),
         ),
-        Requirement(_ZERO, (Case("all gradients are zero", _zero),)),
+        Requirement(
+            _ZERO, (Case("all gradients are zero", _zero), Case("all are zero, in float64", _double(_zero)))
+        ),
         Requirement(
             "large numbers do not overflow",
             (
@@ -271,10 +358,25 @@ clip_by_global_norm = Exercise(
         ),
         Requirement(
             "a norm that is not finite gives zeros",
-            (Case("one element is NaN", _with(math.nan)), Case("one element is infinite", _with(-math.inf))),
+            (
+                Case("one element is NaN", _with(math.nan)),
+                Case("one element is infinite", _with(-math.inf)),
+                Case("one element is NaN, all in float64", _double(_with(math.nan))),
+            ),
             clipped_and_finite,
         ),
-        Requirement("two calls do not disturb each other", (Case("two calls", _grads(2.0)),), twice),
+        Requirement(
+            "calls disturb neither each other nor the caller",
+            (Case("three calls", _grads(2.0)),),
+            called_again,
+            bounds={
+                _SAME: Bound(
+                    most=lambda inputs: 0,
+                    unit="of the calls returns the dict that was handed in",
+                    why="Return a new dict, also where nothing is clipped: whoever changes the one must not change the other.",
+                )
+            },
+        ),
     ),
     mistakes=(
         Mistake(
@@ -357,6 +459,35 @@ clip_by_global_norm = Exercise(
             "You changed the gradients of the caller: the tensors in place, or the entries of the dict. Return a new dict with new "
             "tensors.",
             _in_place,
+        ),
+        Mistake(
+            "Where nothing is clipped you return the dict that you were given, and whoever changes the one changes the other. "
+            "Return a new dict.",
+            _same_dict,
+        ),
+        Mistake(
+            "For an infinite max_norm you compute inf / inf, which is NaN. Divide only where the norm is larger than max_norm.",
+            _infinity_by_infinity,
+        ),
+        Mistake(
+            "Your zeros are float32 although the gradients are float64. Make them with zeros_like.",
+            _zeros_in_float32,
+        ),
+        Mistake(
+            "All your results have one dtype. Each gradient comes back in its own.",
+            _one_dtype,
+        ),
+        Mistake(
+            "You take the mean of the tensors' norms. One norm over all of them: the root of the sum of all squares.",
+            _mean_of_norms,
+        ),
+        Mistake(
+            "Where the norm is not finite, you set only the tensor with NaN or infinity to zero. Return zeros for all of them.",
+            _one_tensor_of_zeros,
+        ),
+        Mistake(
+            "Your clipped gradients are right, but you return the square of the norm.",
+            _square_returned,
         ),
         Mistake("You return only the gradients. Return the norm too: (grads, norm).", _only_gradients),
         Mistake("You return the norm first. The order is (grads, norm).", _other_order),

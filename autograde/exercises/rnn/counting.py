@@ -17,7 +17,7 @@ _INNER = {"mm": 0, "bmm": 0, "mv": 0, "dot": 0, "vdot": 0, "addmm": 1, "baddbmm"
 class Work(TorchDispatchMode):
     """Counts multiplications: numbers made by each operator, times the terms that are summed for each in a product.
 
-    ``by_autograd`` counts the operators that run inside a backward pass of autograd.
+    ``by_autograd`` counts the operators that run inside a backward pass of autograd, or in its forward mode.
     """
 
     def __init__(self) -> None:
@@ -29,7 +29,8 @@ class Work(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         out = func(*args, **(kwargs or {}))
-        self.by_autograd += torch._C._current_graph_task_id() != -1
+        forward_mode = torch.autograd.forward_ad._current_level >= 0
+        self.by_autograd += forward_mode or torch._C._current_graph_task_id() != -1
         if not func.is_view:
             position = _INNER.get(func.name().removeprefix("aten::").split(".")[0])
             terms = 1 if position is None else args[position].shape[-1]
@@ -43,3 +44,12 @@ def work(call: Callable[[], Any]) -> tuple[Any, Work]:
     with Work() as meter:
         result = call()
     return result, meter
+
+
+def within(done: int, enough: float) -> int:
+    """An amount of work, or what is enough where less was done.
+
+    Right answers do different amounts of work. Seen through this they show the same, so that a known mistake is
+    recognised by its values, however it is written.
+    """
+    return max(done, int(enough))

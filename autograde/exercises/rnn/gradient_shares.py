@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from autograde.exercise import Case, Draw, Exercise, Mistake, Requirement
+from autograde.exercise import Case, Draw, Exercise, Mistake, Requirement, Tolerance
 from autograde.observe import Implementation, Inputs, Observation
 from autograde.probes import twice
 from autograde.values import SeenTensor
@@ -17,9 +17,9 @@ from utils.reference import rnn as reference
 _ZERO = "factors that are exactly zero"
 
 
-def as_column(implementation: Implementation, inputs: Inputs) -> Any:
-    """The shares below one another, so that each is compared with a tolerance of its own size."""
-    return implementation(*inputs.values())[:, None]
+def one_by_one(implementation: Implementation, inputs: Inputs) -> Any:
+    """Every share by itself, so that each is compared with a tolerance of its own size."""
+    return {f"the share of step {t}": share for t, share in enumerate(implementation(*inputs.values()))}
 
 
 def _unit(time: int, low: float, high: float, size: float = 0.95) -> Callable[[Draw], Inputs]:
@@ -49,6 +49,12 @@ def _zero_weight(source: Draw) -> Inputs:
 def _in_double(source: Draw) -> Inputs:
     drawn = _unit(8, -1.7, -1.2)(source)
     return {**drawn, "h": drawn["h"].double()}
+
+
+def _zero_states(source: Draw) -> Inputs:
+    drawn = dict(_unit(7, 1.2, 2.0)(source))
+    drawn["h"][1], drawn["h"][4] = 0.0, 0.0
+    return drawn
 
 
 def _strided(source: Draw) -> Inputs:
@@ -121,6 +127,20 @@ def _start_ignored(w: float, h0: float, h: Tensor) -> Tensor:
     return _shares(w, h0, h, start=False)
 
 
+def _index_minus_one(w: float, h0: float, h: Tensor) -> Tensor:
+    return _shares(w, h[-1].item(), h)
+
+
+def _state_missing(w: float, h0: float, h: Tensor) -> Tensor:
+    return torch.cumprod(torch.cat([1 - h[-1:] ** 2, w * (1 - h[:-1].flip(0) ** 2)]), 0).flip(0)
+
+
+def _last_slope_missing(w: float, h0: float, h: Tensor) -> Tensor:
+    slopes = torch.cat([1 - h[:-1] ** 2, torch.ones_like(h[:1])])
+    before = torch.cat([h.new_full((1,), h0), h[:-1]])
+    return torch.cumprod(torch.cat([slopes[-1:], w * slopes[:-1].flip(0)]), 0).flip(0) * before
+
+
 def _not_turned_round(w: float, h0: float, h: Tensor) -> Tensor:
     return _shares(w, h0, h).flip(0)
 
@@ -177,7 +197,6 @@ gradient_shares = Exercise(
                 Case("6 steps", _unit(6, 1.1, 1.9)),
                 Case("a single step", _unit(1, 1.1, 1.9)),
                 Case("a negative weight, two steps", _unit(2, -1.8, -1.2)),
-                Case("inputs in float64, a negative weight", _in_double),
                 Case("states that are not contiguous", _strided),
                 Case("9 steps, a small weight", _unit(9, 0.3, 0.7), shown=False),
             ),
@@ -189,13 +208,22 @@ gradient_shares = Exercise(
                 Case("70 steps that shrink", _unit(70, 0.6, 0.9, size=0.6)),
                 Case("60 steps that grow", _unit(60, 1.6, 1.8, size=0.5)),
                 Case("45 steps with a negative weight", _unit(45, -1.1, -0.7, size=0.7), shown=False),
+                Case("130 steps", _unit(130, 0.95, 1.0, size=0.4), shown=False),
             ),
-            as_column,
-            rows=True,
+            one_by_one,
         ),
         Requirement(
             _ZERO,
-            (Case("a saturated state in the middle", _saturated), Case("the weight is zero", _zero_weight)),
+            (
+                Case("a saturated state in the middle", _saturated),
+                Case("the weight is zero", _zero_weight),
+                Case("two states are zero", _zero_states),
+            ),
+        ),
+        Requirement(
+            "float64 in, float64 out",
+            (Case("inputs in float64, a negative weight", _in_double),),
+            tolerance=Tolerance(1e-6, "Everything is float64 here, so that rounding is that of float64."),
         ),
         Requirement("two calls do not disturb each other", (Case("two calls", _unit(5, 1.1, 1.6)),), twice),
     ),
@@ -239,7 +267,23 @@ gradient_shares = Exercise(
             "You have one factor w too many. At step t itself we differentiate by w, so w appears only for the later steps.",
             _one_weight_too_many,
         ),
-        Mistake("You take zero for the state before the first step. It is h0.", _start_ignored),
+        Mistake(
+            "Your first share is zero: the state before the first step is h0, and its share counts, too.",
+            _start_ignored,
+        ),
+        Mistake(
+            "Your first share contains the last state in place of h0. With t = 0 the index t - 1 is -1, which Python counts "
+            "from the end.",
+            _index_minus_one,
+        ),
+        Mistake(
+            "You left out the state in front. A change of w_t changes the argument of tanh by h_{t-1} times as much.",
+            _state_missing,
+        ),
+        Mistake(
+            "You left out the slope of the last step. Its own share contains 1 - h[-1]^2, and so do all others.",
+            _last_slope_missing,
+        ),
         Mistake(
             "Your shares stand in the wrong order: the last step comes first. Turn the list round.",
             _not_turned_round,
@@ -258,8 +302,8 @@ gradient_shares = Exercise(
             _whole_gradient,
         ),
         Mistake(
-            "You divide by a product that may be zero, in a saturated step or for w = 0. Multiply the factors from the end "
-            "instead.",
+            "Your shares are not finite where a factor is zero: in a saturated step, for w = 0, or for a state of zero. Do not "
+            "divide, and take no logarithm; multiply the factors from the end instead.",
             _by_division,
             recognise=_not_finite_where_zero,
         ),
@@ -268,8 +312,8 @@ gradient_shares = Exercise(
             _cut_after_twenty,
         ),
         Mistake(
-            "Your shares are float32 although the states are float64. A tensor made from Python numbers forgets the dtype; "
-            "use torch.stack.",
+            "Your shares are float32 although the states are float64. torch.zeros, torch.ones and torch.tensor make float32; "
+            "name the dtype of h, or use torch.stack and zeros_like.",
             _in_float32,
         ),
     ),

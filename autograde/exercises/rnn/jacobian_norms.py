@@ -8,15 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from autograde.exercise import Bound, Case, Draw, Exercise, Mistake, Requirement
-from autograde.exercises.rnn.counting import work
+from autograde.exercise import Bound, Case, Draw, Exercise, Mistake, Requirement, Tolerance
+from autograde.exercises.rnn.counting import within, work
 from autograde.nests import map_floats
 from autograde.observe import Implementation, Inputs, Observation
-from autograde.probes import twice
-from autograde.values import SeenTensor
 from utils.reference import rnn as reference
 
 _LINEAR = "one product of matrices per step"
+_FOR_HALF = "multiplications for half the steps"
 
 
 def as_column(implementation: Implementation, inputs: Inputs) -> Any:
@@ -25,9 +24,26 @@ def as_column(implementation: Implementation, inputs: Inputs) -> Any:
 
 
 def counted(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
-    """The norms, and the multiplications."""
+    """The norms, and the multiplications; those for half the steps tell how they grow."""
+    half = _half(inputs)
     value, done = work(lambda: implementation(*inputs.values()))
-    return {"value": value, "multiplications": done.multiplications}
+    _, done_for_half = work(lambda: implementation(*half.values()))
+    return {
+        "value": value,
+        "multiplications": within(done.multiplications, _enough(inputs)),
+        _FOR_HALF: within(done_for_half.multiplications, _enough(half)),
+    }
+
+
+def called_twice(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
+    """The results of two calls, looked at after both; the second one sees the states backwards."""
+    first = implementation(*inputs.values())
+    second = implementation(inputs["W_hh"], inputs["h"].flip(0))
+    return {"the first result": first, "the second result": second}
+
+
+def _half(inputs: Inputs) -> Inputs:
+    return {"W_hh": inputs["W_hh"], "h": inputs["h"][: len(inputs["h"]) // 2]}
 
 
 def _one_product(inputs: Inputs) -> int:
@@ -185,6 +201,42 @@ def _largest_entry(W_hh: Tensor, h: Tensor) -> Tensor:
     return _jacobians(W_hh, h).abs().amax((1, 2))
 
 
+def _column_sum(W_hh: Tensor, h: Tensor) -> Tensor:
+    norms: Tensor = torch.linalg.matrix_norm(_jacobians(W_hh, h), ord=1)
+    return norms
+
+
+def _row_sum(W_hh: Tensor, h: Tensor) -> Tensor:
+    norms: Tensor = torch.linalg.matrix_norm(_jacobians(W_hh, h), ord=torch.inf)
+    return norms
+
+
+def _smallest(W_hh: Tensor, h: Tensor) -> Tensor:
+    values: Tensor = torch.linalg.svdvals(_jacobians(W_hh, h))
+    return values[:, -1]
+
+
+def _elementwise(W_hh: Tensor, h: Tensor) -> Tensor:
+    jacobians = [torch.eye(len(W_hh), dtype=W_hh.dtype, device=W_hh.device)]
+    for t in reversed(range(len(h) - 1)):
+        factor = (1 - h[t + 1] ** 2)[:, None] * W_hh
+        jacobians.append(factor * jacobians[-1] if len(jacobians) > 1 else factor)
+    return _spectral(torch.stack(jacobians[::-1]))
+
+
+class _Buffer:
+    """A result that outlives the call."""
+
+    norms: Tensor | None = None
+
+
+def _one_buffer(W_hh: Tensor, h: Tensor) -> Tensor:
+    norms = _spectral(_jacobians(W_hh, h))
+    if _Buffer.norms is None or _Buffer.norms.shape != norms.shape or _Buffer.norms.dtype != norms.dtype:
+        _Buffer.norms = norms
+    return _Buffer.norms.copy_(norms)
+
+
 def _divided_by_first(W_hh: Tensor, h: Tensor) -> Tensor:
     norms = _spectral(_jacobians(W_hh, h))
     return norms / norms.max()
@@ -209,16 +261,14 @@ def _anew_for_every_step(W_hh: Tensor, h: Tensor) -> Tensor:
     return torch.stack(norms)
 
 
-def _too_much_work(observed: Mapping[tuple[str, str], Observation]) -> bool:
-    """More multiplications than three products of matrices per step; the units are 6 in all cases."""
-    amounts = []
-    for (requirement, _), entry in observed.items():
-        if requirement == _LINEAR and type(entry.value) is dict:
-            value = entry.value["value"]
-            if type(value) is not SeenTensor:
-                return False
-            amounts.append(entry.value["multiplications"] / (3 * len(value.data) * (6**3 + 4 * 6**2)))
-    return bool(amounts) and all(amount > 1 for amount in amounts)
+def _grows_like_the_square(observed: Mapping[tuple[str, str], Observation]) -> bool:
+    """Twice the steps take more than three times the multiplications."""
+    amounts = [
+        (entry.value["multiplications"], entry.value[_FOR_HALF])
+        for (requirement, _), entry in observed.items()
+        if requirement == _LINEAR and type(entry.value) is dict
+    ]
+    return bool(amounts) and all(whole > 3 * half for whole, half in amounts)
 
 
 jacobian_norms = Exercise(
@@ -234,7 +284,6 @@ jacobian_norms = Exercise(
                 Case("as many steps as units", _states(5, 5)),
                 Case("all states zero, as in a linear network", _no_tanh),
                 Case("inputs that are not contiguous", _strided),
-                Case("inputs in float64", _in_double),
                 Case("more units than steps", _states(4, 9), shown=False),
             ),
             points=2,
@@ -242,12 +291,17 @@ jacobian_norms = Exercise(
         Requirement(
             "far back, however small or large",
             (
-                Case("60 steps that shrink", _states(60, 5, radius=0.8)),
-                Case("60 steps that grow", _states(60, 5, radius=2.2, size=0.5)),
-                Case("45 steps, 3 units", _states(45, 3, radius=0.9), shown=False),
+                Case("60 steps that shrink", _states(60, 5, radius=1.1)),
+                Case("60 steps that grow", _states(60, 5, radius=1.5, size=0.5)),
+                Case("45 steps, 3 units", _states(45, 3, radius=1.1), shown=False),
             ),
             as_column,
             rows=True,
+        ),
+        Requirement(
+            "float64 in, float64 out",
+            (Case("inputs in float64", _in_double),),
+            tolerance=Tolerance(1e-6, "Everything is float64 here, so that rounding is that of float64."),
         ),
         Requirement("saturated units", (Case("states that are exactly -1 or 1", _saturated),)),
         Requirement(
@@ -263,17 +317,22 @@ jacobian_norms = Exercise(
                     unit="multiplications",
                     why="The Jacobian for t is the one for t + 1 times one more factor: keep it from step to step.",
                     naive=_quadratic,
-                )
+                ),
+                _FOR_HALF: Bound(
+                    most=lambda inputs: _enough(_half(inputs)),
+                    unit=_FOR_HALF,
+                    why="The Jacobian for t is the one for t + 1 times one more factor: keep it from step to step.",
+                ),
             },
         ),
-        Requirement("two calls do not disturb each other", (Case("two calls", _states(5, 4)),), twice),
+        Requirement("two calls do not disturb each other", (Case("two calls", _states(5, 4)),), called_twice),
     ),
     mistakes=(
         Mistake(
             "You multiply all factors anew for every t. Go from the end, and multiply the product that "
             "you have by one more factor.",
             _anew_for_every_step,
-            recognise=_too_much_work,
+            recognise=_grows_like_the_square,
         ),
         Mistake("You left out the slope of tanh, 1 - h^2.", _no_slope),
         Mistake("Your slope is 1 - h. The slope of tanh is 1 - h^2.", _slope_not_squared),
@@ -328,13 +387,30 @@ jacobian_norms = Exercise(
         ),
         Mistake("Your norms stand in the wrong order: the 1 comes last.", _not_turned_round),
         Mistake(
-            "Your norms are float32 although the inputs are float64. A tensor made from Python numbers forgets the dtype; use "
-            "torch.stack.",
+            "Your norms are float32 although the inputs are float64. torch.eye, torch.zeros and torch.tensor make float32; name "
+            "the dtype of h, or use torch.stack and zeros_like.",
             _from_python_numbers,
         ),
         Mistake(
             "You return the largest entry of each matrix. The norm is the largest singular value.",
             _largest_entry,
+        ),
+        Mistake(
+            "You take ord=1, the largest sum of a column. The largest singular value is ord=2.",
+            _column_sum,
+        ),
+        Mistake(
+            "You take the largest sum of a row (ord=inf). The largest singular value is ord=2.",
+            _row_sum,
+        ),
+        Mistake("You return the smallest singular value of each matrix. Asked is the largest.", _smallest),
+        Mistake(
+            "You multiply the factors element by element. A product of matrices is written with @.",
+            _elementwise,
+        ),
+        Mistake(
+            "A second call overwrites the result of the first: you write into a tensor that outlives the call. Make a new one.",
+            _one_buffer,
         ),
         Mistake("You divide all norms by the largest one. Return them as they are.", _divided_by_first),
         Mistake(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -40,20 +41,61 @@ def counted(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
 
 
 def measured(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
-    """(loss, gradients), the most memory that was in use, and what stayed in use."""
+    """(loss, gradients), and the memory: at its peak, where a chunk after the first one begins, and what stays in use."""
     given = [*inputs["parameters"].values(), inputs["x"], inputs["y"], inputs["h0"]]
+    calls, at_begin, limit = 0, 0, int(_most_at_begin(inputs))
+    k = inputs["k"]
+
+    def step(p: Parameters, x_t: Tensor, y_t: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        nonlocal calls, at_begin
+        if calls and calls % k == 0 and at_begin <= limit:
+            at_begin = max(at_begin, _alive(meter, limit))
+        calls += 1
+        return step_loss(p, x_t, y_t, h)
+
     with AllocationMeter(given) as meter:
-        value = truncated(implementation, inputs)
-    kept = meter.alive(besides=[leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)])
-    return {"value": value, "peak memory": meter.peak, "memory kept": kept}
+        value = implementation(lambda *arguments: step(*arguments), *inputs.values())
+    results = [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
+    kept = _alive(meter, _bytes_of_parameters(inputs), besides=results)
+    return {
+        "value": value,
+        "peak memory": _around(meter.peak, _most_at_peak(inputs)),
+        "memory where a chunk begins": _around(at_begin, limit),
+        "memory kept": _around(kept, _bytes_of_parameters(inputs)),
+        "results with a graph": sum(leaf.grad_fn is not None for leaf in results),
+    }
+
+
+def _alive(meter: AllocationMeter, limit: int, besides: list[Tensor] | None = None) -> int:
+    """Bytes in use; where they are too many, without those that only a cycle of references holds."""
+    if meter.alive(besides) > limit:
+        gc.collect()
+    return meter.alive(besides)
+
+
+def _around(amount: int, most: float) -> int:
+    """An amount of memory between the bound and a quarter more.
+
+    Answers need different amounts of memory. Seen through this, all that need little show the same, and so do all that
+    need much; a known mistake is recognised by its values, however it is written.
+    """
+    return min(max(amount, int(most)), int(1.25 * most))
 
 
 def called_twice(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
-    """Two calls with the same parameters; the second one sees the sequence backwards. Both looked at afterwards."""
+    """Two calls with the same parameters; the second one sees the sequence backwards. Both looked at afterwards.
+
+    Before a third call the parameters get a .grad, which is looked at after it.
+    """
     p, x, y, h0, k = inputs.values()
     first = implementation(step_loss, p, x, y, h0, k)
     second = implementation(step_loss, p, x.flip(1), y.flip(1), h0, k)
-    return {"the first result": first, "the second result": second}
+    callers = {name: value.detach().clone() for name, value in p.items()}
+    for value in callers.values():
+        value.grad = torch.ones_like(value)
+    implementation(step_loss, callers, x, y, h0, k)
+    grads = {f"the caller's .grad for {name}": value.grad for name, value in callers.items()}
+    return {"the first result": first, "the second result": second, **grads}
 
 
 def _bytes_of_step(inputs: Inputs) -> int:
@@ -64,6 +106,15 @@ def _bytes_of_step(inputs: Inputs) -> int:
 
 def _bytes_of_parameters(inputs: Inputs) -> int:
     return int(sum(value.nbytes for value in inputs["parameters"].values()))
+
+
+def _most_at_begin(inputs: Inputs) -> float:
+    """Some states, and the parameters a few times over."""
+    return 7.0 * int(inputs["h0"].nbytes) + 4 * _bytes_of_parameters(inputs)
+
+
+def _most_at_peak(inputs: Inputs) -> float:
+    return _peak_for(lambda inputs: inputs["k"])(inputs)
 
 
 def _peak_for(steps: Callable[[Inputs], int]) -> Callable[[Inputs], float]:
@@ -110,34 +161,58 @@ def _chunks(
     h0: Tensor,
     k: int,
     *,
-    cut: bool = True,
     back_to_start: bool = False,
     drop_rest: bool = False,
     last_only: bool = False,
     last_loss: bool = False,
-    offset: int = 0,
     loss_at_end_of_chunk: bool = False,
+    scale: Callable[[int], float] = lambda steps: 1.0,
 ) -> tuple[float, Parameters]:
-    """The truncation in one backward pass at the end, with switches for what goes wrong in values."""
+    """The truncation, one gradient computation for each chunk, with switches for what goes wrong in values."""
     own = {name: value.detach().clone().requires_grad_() for name, value in parameters.items()}
+    grads = {name: torch.zeros_like(value) for name, value in parameters.items()}
     time = x.shape[1] // k * k if drop_rest else x.shape[1]
-    h, losses = h0, []
-    for t in range(time):
+    h, total = h0, 0.0
+    for start in range(0, time, k):
+        h, losses = h0 if back_to_start else h.detach(), []
+        for t in range(start, min(start + k, time)):
+            loss, h = step(own, x[:, t], y[:, t], h)
+            losses.append(loss)
+        chunk = losses[-1] if loss_at_end_of_chunk else torch.stack(losses).sum()
+        chunk = chunk * scale(len(losses))
+        found = torch.autograd.grad(chunk, list(own.values()))
+        for name, grad in zip(own, found, strict=True):
+            grads[name] = grad if last_only else grads[name] + grad
+        total = chunk.item() if last_loss else total + chunk.item()
+    return total, grads
+
+
+def _in_one_graph(
+    step: StepLoss,
+    parameters: Parameters,
+    x: Tensor,
+    y: Tensor,
+    h0: Tensor,
+    k: int,
+    *,
+    cut: bool = True,
+    offset: int = 0,
+) -> tuple[float, Parameters]:
+    """The truncation with one gradient computation at the end."""
+    own = {name: value.detach().clone().requires_grad_() for name, value in parameters.items()}
+    h, total = h0, torch.zeros((), dtype=x.dtype, device=x.device)
+    for t in range(x.shape[1]):
         if cut and (t - offset) % k == 0:
-            h = h0 if back_to_start else h.detach()
+            h = h.detach()
         loss, h = step(own, x[:, t], y[:, t], h)
-        losses.append(loss)
-    chunks = [torch.stack(losses[s : s + k]) for s in range(0, time, k)] or [torch.zeros(1)]
-    sums = torch.stack([chunk[-1] if loss_at_end_of_chunk else chunk.sum() for chunk in chunks])
-    objective = sums[-1] if last_only else sums.sum()
-    grads = torch.autograd.grad(objective, list(own.values()), allow_unused=True)
+        total = total + loss
+    grads = torch.autograd.grad(total, list(own.values()), allow_unused=True)
     found = {n: torch.zeros_like(p) if g is None else g for (n, p), g in zip(own.items(), grads, strict=True)}
-    total = sums[-1].item() if last_loss else sums.sum().item()
-    return total, found
+    return total.item(), found
 
 
 def _never_cut(step: StepLoss, parameters: Parameters, x: Tensor, y: Tensor, h0: Tensor, k: int) -> Any:
-    return _chunks(step, parameters, x, y, h0, k, cut=False)
+    return _in_one_graph(step, parameters, x, y, h0, k, cut=False)
 
 
 def _cut_at_every_step(
@@ -149,7 +224,23 @@ def _cut_at_every_step(
 def _backward_at_the_end(
     step: StepLoss, parameters: Parameters, x: Tensor, y: Tensor, h0: Tensor, k: int
 ) -> Any:
-    return _chunks(step, parameters, x, y, h0, k)
+    return _in_one_graph(step, parameters, x, y, h0, k)
+
+
+def _two_chunks_at_once(
+    step: StepLoss, parameters: Parameters, x: Tensor, y: Tensor, h0: Tensor, k: int
+) -> Any:
+    total, grads, h = 0.0, {name: torch.zeros_like(value) for name, value in parameters.items()}, [h0]
+    for start in range(0, x.shape[1], 2 * k):
+
+        def last(p: Parameters, x_t: Tensor, y_t: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+            loss, h[0] = step(p, x_t, y_t, state)
+            return loss, h[0]
+
+        part = slice(start, start + 2 * k)
+        loss, more = _in_one_graph(last, parameters, x[:, part], y[:, part], h[0].detach(), k)
+        total, grads = total + loss, {name: grads[name] + more[name] for name in grads}
+    return total, grads
 
 
 def _state_from_the_start(
@@ -192,7 +283,7 @@ def _both_of_last_chunk(
 
 
 def _one_step_late(step: StepLoss, parameters: Parameters, x: Tensor, y: Tensor, h0: Tensor, k: int) -> Any:
-    return _chunks(step, parameters, x, y, h0, k, offset=1)
+    return _in_one_graph(step, parameters, x, y, h0, k, offset=1)
 
 
 def _one_step_more(step: StepLoss, parameters: Parameters, x: Tensor, y: Tensor, h0: Tensor, k: int) -> Any:
@@ -219,11 +310,54 @@ def _mean_over_chunks(
 
 
 def _mean_in_chunks(step: StepLoss, parameters: Parameters, x: Tensor, y: Tensor, h0: Tensor, k: int) -> Any:
-    def scaled(p: Parameters, x_t: Tensor, y_t: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-        loss, h = step(p, x_t, y_t, h)
-        return loss / k, h
+    return _chunks(step, parameters, x, y, h0, k, scale=lambda steps: 1 / k)
 
-    return reference.truncated_bptt(scaled, parameters, x, y, h0, k)
+
+def _mean_of_each_chunk(
+    step: StepLoss, parameters: Parameters, x: Tensor, y: Tensor, h0: Tensor, k: int
+) -> Any:
+    return _chunks(step, parameters, x, y, h0, k, scale=lambda steps: 1 / steps)
+
+
+def _mean_over_sequences(
+    step: StepLoss, parameters: Parameters, x: Tensor, y: Tensor, h0: Tensor, k: int
+) -> Any:
+    return _chunks(step, parameters, x, y, h0, k, scale=lambda steps: 1 / len(x))
+
+
+def _only_gradients_averaged(
+    step: StepLoss, parameters: Parameters, x: Tensor, y: Tensor, h0: Tensor, k: int
+) -> Any:
+    loss, grads = reference.truncated_bptt(step, parameters, x, y, h0, k)
+    return loss, {name: grad / -(-x.shape[1] // k) for name, grad in grads.items()}
+
+
+def _only_loss_averaged(
+    step: StepLoss, parameters: Parameters, x: Tensor, y: Tensor, h0: Tensor, k: int
+) -> Any:
+    loss, grads = reference.truncated_bptt(step, parameters, x, y, h0, k)
+    return loss / x.shape[1], grads
+
+
+def _callers_grad_used(
+    step: StepLoss, parameters: Parameters, x: Tensor, y: Tensor, h0: Tensor, k: int
+) -> Any:
+    loss, grads = reference.truncated_bptt(step, parameters, x, y, h0, k)
+    for name, parameter in parameters.items():
+        parameter.grad = grads[name]
+    return loss, grads
+
+
+def _loss_with_its_graph(
+    step: StepLoss, parameters: Parameters, x: Tensor, y: Tensor, h0: Tensor, k: int
+) -> Any:
+    loss, grads = _chunks(step, parameters, x, y, h0, k)
+    leaf = torch.full((), loss, dtype=x.dtype, device=x.device, requires_grad=True)
+    return leaf + 0.0, grads
+
+
+def _one_too_few(step: StepLoss, parameters: Parameters, x: Tensor, y: Tensor, h0: Tensor, k: int) -> Any:
+    return reference.truncated_bptt(step, parameters, x, y, h0, max(1, k - 1))
 
 
 def _looks_back_from_every_step(
@@ -353,22 +487,33 @@ truncated_bptt = Exercise(
         Requirement(
             _MEMORY,
             (
-                Case("24 steps, k = 2", _sequences(32, 24, 2, hidden=16)),
-                Case("31 steps, k = 3", _sequences(40, 31, 3, hidden=12), shown=False),
+                Case("40 steps, k = 8", _sequences(24, 40, 8, hidden=16)),
+                Case("31 steps, k = 6", _sequences(40, 31, 6, hidden=12), shown=False),
             ),
             measured,
             points=2,
             bounds={
                 "peak memory": Bound(
-                    most=_peak_for(lambda inputs: inputs["k"]),
-                    unit="bytes in use at once",
+                    most=_most_at_peak,
+                    unit="bytes in use at once (counted up to a quarter more than enough)",
                     why="Only the graph of k steps has to be alive: compute the gradient of each chunk before the next one begins.",
                     naive=_peak_for(lambda inputs: inputs["x"].shape[1]),
                 ),
+                "memory where a chunk begins": Bound(
+                    most=lambda inputs: int(_most_at_begin(inputs)),
+                    unit="bytes in use where a new chunk begins (counted up to a quarter more than enough)",
+                    why="The graph of a chunk has to be gone before the next chunk begins. A backward pass for several chunks, "
+                    "retain_graph=True, or a list of states or losses keeps it.",
+                ),
                 "memory kept": Bound(
                     most=_bytes_of_parameters,
-                    unit="bytes in use after the call",
+                    unit="bytes in use after the call (counted up to a quarter more than enough)",
                     why="The loss is a number; a tensor with its graph keeps all steps of that graph alive.",
+                ),
+                "results with a graph": Bound(
+                    most=lambda inputs: 0,
+                    unit="of the results still hold a graph",
+                    why="Return numbers: loss.item(), or loss.detach().",
                 ),
             },
         ),
@@ -401,6 +546,15 @@ truncated_bptt = Exercise(
             "Your gradients are right, but all chunks stay in memory until the end: their losses are added before one backward pass. "
             "Compute the gradient of each chunk as soon as its k steps are done.",
             _backward_at_the_end,
+        ),
+        Mistake(
+            "Your gradients are right, but the graph of a chunk is still in memory where the next one begins. One backward pass for "
+            "several chunks, retain_graph=True, or a list of states or losses keeps it.",
+            _two_chunks_at_once,
+        ),
+        Mistake(
+            "The loss that you return still holds a graph, though an empty one. Add up numbers: loss.item() or loss.detach().",
+            _loss_with_its_graph,
         ),
         Mistake(
             "Every chunk starts from h0. Only the gradient is cut: the value of the state goes on from chunk to chunk.",
@@ -437,6 +591,28 @@ truncated_bptt = Exercise(
         Mistake("You divide by the number of chunks. The losses of the steps are added.", _mean_over_chunks),
         Mistake(
             "You take the mean over k in each chunk. The losses of the steps are added.", _mean_in_chunks
+        ),
+        Mistake(
+            "You take the mean over the steps of each chunk. The losses of the steps are added.",
+            _mean_of_each_chunk,
+        ),
+        Mistake(
+            "You divide by the number of sequences. step_loss takes whatever average it wants; its losses are added.",
+            _mean_over_sequences,
+        ),
+        Mistake(
+            "Your loss is right, but your gradients are averages over the chunks. They are added, like the losses.",
+            _only_gradients_averaged,
+        ),
+        Mistake(
+            "Your gradients are right, but your loss is the mean over the steps. Return the sum.",
+            _only_loss_averaged,
+        ),
+        Mistake("Your chunks have k - 1 steps: one too few.", _one_too_few),
+        Mistake(
+            "Your results are right, but you change the .grad of the parameters, which belong to the caller. Use "
+            "torch.autograd.grad, or leaves of your own.",
+            _callers_grad_used,
         ),
         Mistake(
             "You look back k steps from every single loss. Here the sequence is divided into chunks, and the gradient is cut only "

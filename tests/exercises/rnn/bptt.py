@@ -173,12 +173,58 @@ def truncated_with_split(step_loss, parameters, x, y, h0, k):
     return (total, dict(zip(names, sums, strict=True)))
 
 
+def bptt_with_local_jacobians(x, h0, h, dL_dh, W_ih, W_hh):
+    before = torch.cat([h0[:, None], h[:, :-1]], 1)
+    carry, da = torch.zeros_like(h0), [None] * h.shape[1]
+    for t in range(h.shape[1] - 1, -1, -1):
+        dh = dL_dh[:, t] + carry
+        da[t] = dh * (1 - h[:, t] ** 2)
+        carry = torch.bmm(dh[:, None], (1 - h[:, t] ** 2)[:, :, None] * W_hh)[:, 0]
+    da = torch.stack(da, 1)
+    bias = da.sum((0, 1))
+    return {
+        "W_ih": (da[..., None] * x[..., None, :]).sum((0, 1)), "b_ih": bias, "h0": carry,
+        "W_hh": (da[..., None] * before[..., None, :]).sum((0, 1)), "b_hh": bias, "x": da @ W_ih,
+    }  # fmt: skip
+
+
+def clip_with_hypot(grads, max_norm):
+    norm = math.hypot(*[torch.linalg.vector_norm(g, dtype=torch.float64).item() for g in grads.values()])
+    if not norm < math.inf:
+        return {n: torch.zeros_like(g) for n, g in grads.items()}, norm
+    return {n: g.mul(max_norm / norm) if norm > max_norm else g.clone() for n, g in grads.items()}, norm
+
+
+def truncated_with_torch_func(step_loss, parameters, x, y, h0, k):
+    def chunk(p, xs, ys, h):
+        total = 0.0
+        for t in range(xs.shape[1]):
+            loss, h = step_loss(p, xs[:, t], ys[:, t], h)
+            total = total + loss
+        return total, (total, h)
+
+    sums, h, total = {n: torch.zeros_like(v) for n, v in parameters.items()}, h0, 0.0
+    for s in range(0, x.shape[1], k):
+        grads, (loss, h) = torch.func.grad(chunk, has_aux=True)(
+            parameters, x[:, s : s + k], y[:, s : s + k], h
+        )
+        total += loss.item()
+        sums = {n: sums[n] + grads[n] for n in sums}
+    return total, sums
+
+
 RIGHT = {
     "gradient_shares": [shares_with_cumprod, shares_from_formula, shares_in_double],
-    "bptt": [bptt_accumulated, bptt_einsum, bptt_one_sequence_at_a_time, bptt_in_double],
+    "bptt": [
+        bptt_accumulated,
+        bptt_einsum,
+        bptt_one_sequence_at_a_time,
+        bptt_in_double,
+        bptt_with_local_jacobians,
+    ],
     "jacobian_norms": [norms_with_svdvals, norms_of_transposes, norms_in_double],
-    "clip_by_global_norm": [clip_like_torch, clip_by_largest, clip_flat],
-    "truncated_bptt": [truncated_with_backward, truncated_with_split],
+    "clip_by_global_norm": [clip_like_torch, clip_by_largest, clip_flat, clip_with_hypot],
+    "truncated_bptt": [truncated_with_backward, truncated_with_split, truncated_with_torch_func],
 }
 
 
@@ -232,10 +278,42 @@ def one_chunk(step_loss, parameters, x, y, h0, k):
     return truncated_with_backward(step_loss, parameters, x[:, :k], y[:, :k], h0, k)
 
 
+def shares_by_ratio(w, h0, h):
+    before = torch.cat([torch.full_like(h[:1], h0), h[:-1]])
+    out = [(1 - h[-1] ** 2) * before[-1]]
+    for t in range(len(h) - 2, -1, -1):
+        out.append(out[-1] / before[t + 1] * w * (1 - h[t] ** 2) * before[t])
+    return torch.stack(out[::-1])
+
+
+def bptt_in_single(x, h0, h, dL_dh, W_ih, W_hh):
+    found = bptt_accumulated(*(t.float() for t in (x, h0, h, dL_dh, W_ih, W_hh)))
+    return {k: v.to(x.dtype) for k, v in found.items()}
+
+
+def clip_over_one(grads, max_norm):
+    norm = math.sqrt(sum(g.double().square().sum().item() for g in grads.values()))
+    if not math.isfinite(norm):
+        return {n: torch.zeros_like(g) for n, g in grads.items()}, norm
+    return {n: g * min(1.0, max_norm / max(norm, 1.0)) for n, g in grads.items()}, norm
+
+
+def states_kept(step_loss, parameters, x, y, h0, k):
+    states = []
+
+    def keep(*arguments):
+        loss, h = step_loss(*arguments)
+        states.append(h)
+        return loss, h
+
+    return truncated_with_backward(keep, parameters, x, y, h0, k)
+
+
 LAZY = {
     "gradient_shares": [
         lambda w, h0, h: torch.zeros_like(h),
         lambda w, h0, h: h,
+        shares_by_ratio,
         lambda w, h0, h: w ** torch.arange(len(h)).flip(0),
         lambda w, h0, h: None,
     ],
@@ -243,6 +321,7 @@ LAZY = {
         zeros_for_everything,
         autograd_with_biases_from_states,
         bptt_in_half,
+        bptt_in_single,
         bptt_for_six_steps,
         bptt_first_sequence,
         lambda *_: {},
@@ -256,9 +335,11 @@ LAZY = {
         lambda grads, max_norm: (grads, 0.0),
         lambda grads, max_norm: ({n: torch.zeros_like(g) for n, g in grads.items()}, 0.0),
         torchs_clipping,
+        clip_over_one,
     ],
     "truncated_bptt": [
         lambda step_loss, p, x, y, h0, k: (0.0, {n: torch.zeros_like(v) for n, v in p.items()}),
         one_chunk,
+        states_kept,
     ],
 }
