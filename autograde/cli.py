@@ -320,11 +320,12 @@ else:  # the folder that students get holds neither the instructor's side nor wh
 
 def main() -> None:
     """Run the command; a mistake of the user's gets one sentence, not a traceback."""
+    from autograde.expect import CaseError
     from autograde.submission import CannotGrade
 
     try:
         app()
-    except (CourseError, CannotGrade) as error:
+    except (CourseError, CannotGrade, CaseError) as error:
         err.print(str(error), markup=False, style="red")
         sys.exit(UNUSABLE)
     except KeyboardInterrupt:

@@ -149,5 +149,6 @@ def _refuse_chaos(expected: Expected, sample: Sample) -> None:
         if float((expected.factor * unit).max()) > MOST_RELATIVE * biggest and biggest > 0:
             raise CaseError(
                 f"Case {sample.case.name!r} of {sample.requirement.name!r} is chaotic at {path or 'the result'}: rounding"
-                f" alone moves the reference by {float(unit.max()):.1e}, and its largest value is {biggest:.1e}."
+                f" alone moves the reference by {float(unit.max()):.1e}, and its largest value is {biggest:.1e}. Take smaller"
+                " values, or values that saturate fully."
             )

@@ -174,7 +174,8 @@ def gradient_shares(w: float, h0: float, h: Float[Tensor, "time"]) -> Float[Tens
         h0: the state before the first step. h: the states after each step.
 
     Returns:
-        The share of every step, first step first, in the dtype of h. Their sum is the derivative of h[-1] by w.
+        The share of every step, first step first, in the dtype of h. Their sum is the derivative of h[-1] by w. For float64
+        inputs everything is computed in float64.
 
     Example:
         w = 2.0, h0 = 0.5, h = [0.6, 0.8]. The slopes are 0.64 and 0.36. The last step adds 0.36 * 0.6 = 0.216. The
@@ -285,7 +286,7 @@ plotting.caption(
 #
 # Write it for a batch, where a *row* belongs to a sequence. A row is multiplied by `W_hh.T` on the way forward, so on the
 # way back it is multiplied by `W_hh`. Gradients of weights and biases are added over the sequences, too. Go through the
-# steps once, and by hand: no `backward`, no `torch.autograd`.
+# steps once, and by hand: no `backward`, no `torch.autograd`, no `torch.func`.
 
 
 # %% bptt tags=["exercise"]
@@ -306,7 +307,8 @@ def bptt(
 
     Returns:
         The gradient of the loss for "W_ih", "W_hh", "b_ih", "b_hh", "h0" and "x", each in the shape and dtype of what it
-        belongs to. Gradients of weights and biases are sums over batch and time.
+        belongs to. Gradients of weights and biases are sums over batch and time. For float64 inputs everything is computed in
+        float64.
 
     Example:
         One sequence, one unit: x = [[[1.0], [2.0]]], h0 = [[0.5]], h = [[[0.6], [0.8]]], dL_dh = [[[0.0], [1.0]]],
@@ -491,7 +493,8 @@ def jacobian_norms(
         W_hh: the recurrent weights. h: the states of one sequence, h[t] after step t.
 
     Returns:
-        For every t the largest singular value of the derivative of h[-1] by h[t]; the last one is 1. In the dtype of h.
+        For every t the largest singular value of the derivative of h[-1] by h[t]; the last one is 1. In the dtype of h. For
+        float64 inputs everything is computed in float64.
 
     Example:
         W_hh = [[0.0, 2.0], [0.5, 0.0]], h = [[0.9, 0.9], [0.0, 0.0], [0.6, 0.0]]. The last step has the slopes 0.64 and 1,
@@ -622,10 +625,11 @@ def clip_by_global_norm(grads: dict[str, Tensor], max_norm: float) -> tuple[dict
 
     Arguments:
         grads: gradients by name; neither the dict nor its tensors are changed.
-        max_norm: the largest norm allowed, positive.
+        max_norm: the largest norm allowed, positive; float("inf") means that nothing is clipped.
 
     Returns:
-        The gradients after clipping, in a new dict, each in its own dtype; all zero if the norm is not finite.
+        The gradients after clipping, always in a new dict, also where nothing is clipped; each in its own dtype, also where
+        the dtypes differ. All zero if the norm is not finite.
         The norm before clipping: a number, or a tensor without dimensions.
 
     Example:
@@ -805,7 +809,8 @@ def truncated_bptt(
 
 # %% [markdown]
 # <details>
-# <summary>Hint 1: the idea</summary>
+# <summary>Hint 1: the idea</summary> So keep no list of
+# states or losses of earlier chunks, and no `retain_graph=True`.
 #
 # Two loops: over the starts of the chunks, and over the steps of one chunk. At the start of a chunk detach the state. At
 # its end ask autograd for the gradient of the chunk's loss alone, add it to the sums, and add the chunk's loss as a

@@ -5,7 +5,8 @@ import pytest
 from nbclient import NotebookClient
 
 from autograde.build import build, differences
-from autograde.course import root
+from autograde.course import read_course, root
+from autograde.lessons import all_lessons, of_topic
 from autograde.run import grade_notebook
 
 BUILT = build(root())
@@ -89,3 +90,10 @@ def test_released_notebooks_have_no_outputs_and_no_solutions(lesson):
             lines = [line.strip() for line in body.splitlines() if len(line.strip()) > 12]
             assert "raise NotImplementedError()" in cell.source
             assert not any(line in cell.source for line in lines)
+
+
+def test_the_course_states_the_minutes_that_its_lessons_state():
+    lessons = all_lessons(root())
+    for topic in read_course().topics:
+        if not topic.planned:
+            assert topic.minutes == sum(lesson.minutes for lesson in of_topic(lessons, topic.name)), topic.name
