@@ -19,16 +19,20 @@ import autograde.session
 from autograde.course import exercises
 from autograde.exercise import samples
 from autograde.expect import expect
+from autograde.lessons import lesson_info, read_lesson
+from autograde.nests import map_tensors
 from autograde.observe import Stopped
 from autograde.probes import outputs
 from autograde.run import grade_notebook
 from autograde.session import Session, environment
 from autograde.submission import Submission
 from autograde.values import SeenTensor, leaves
-from engine.helpers import ANSWERS, ROOT, code_cell, position, solved, write
+from engine.helpers import ANSWERS, LESSON, ROOT, code_cell, position, solved, write
 
 BANK = exercises("rnn")
-POINTS = {name: made.points for name, made in BANK.items()}
+ASKED = lesson_info(LESSON, read_lesson(ROOT, LESSON)).exercises
+"""The exercises of the lesson that these tests hand in; the bank is that of the whole series."""
+POINTS = {name: BANK[name].points for name in ASKED}
 TOTAL = sum(POINTS.values())
 
 
@@ -501,7 +505,7 @@ def payloads():
     for made in BANK.values():
         for requirement in made.requirements:
             for sample in samples(requirement, graded=True, seed=1):
-                with autograde.session._by_value("rnn"):
+                with autograde.session._by_value("autograde.exercises.rnn"):
                     yield (
                         made,
                         sample,
@@ -526,15 +530,23 @@ def test_what_is_sent_holds_no_reference_no_mistake_and_no_sentence():
                 assert name not in payload, (made.name, mistake.name)
 
 
+def tensor_bytes(inputs):
+    """The numbers of every tensor in a nest of inputs."""
+    found = []
+    map_tensors(inputs, lambda tensor: found.append(tensor.contiguous().numpy().tobytes()) or tensor)
+    return found
+
+
+def telling(value):
+    """Whether finding these numbers means anything: not a few of them, nor the same one throughout."""
+    return value.numel() >= 3 and len(value.unique()) > 1
+
+
 def test_what_is_sent_holds_no_expected_value():
     for made, sample, payload in payloads():
         for path, leaf in leaves(expect(made.reference, sample).single.value):
-            given = [
-                t.contiguous().numpy().tobytes()
-                for t in sample.inputs.values()
-                if isinstance(t, torch.Tensor)
-            ]
-            if isinstance(leaf, SeenTensor) and leaf.data.is_floating_point() and leaf.data.numel() >= 3:
+            given = tensor_bytes(sample.inputs)
+            if isinstance(leaf, SeenTensor) and leaf.data.is_floating_point() and telling(leaf.data):
                 if any(leaf.data.numpy().tobytes() in known for known in given):
                     continue  # a part of an input, as it is
                 assert leaf.data.numpy().tobytes() not in payload, (made.name, sample.key, path)
@@ -610,7 +622,7 @@ def test_an_unexpected_error_of_ours_is_a_grader_error_and_no_zero_without_a_wor
 
 
 def test_the_answers_used_here_are_all_exercises():
-    assert set(ANSWERS) == set(BANK)
+    assert set(ANSWERS) == set(ASKED)
 
 
 # --- what is left behind -----------------------------------------------------------------------------------------------

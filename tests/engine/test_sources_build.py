@@ -296,7 +296,9 @@ def test_no_solution_line_of_the_real_sources_is_in_a_released_exercise_cell():
         if not path.is_file():
             continue
         text = path.read_text()
-        cells = {c["id"]: "".join(c["source"]) for c in json.loads(text)["cells"]}
+        released = json.loads(text)["cells"]
+        cells = {c["id"]: "".join(c["source"]) for c in released}
+        code = "\n".join(cells[c["id"]] for c in released if c["cell_type"] == "code")
         assert BEGIN not in text
         for cell in source.tagged("exercise"):
             hidden = cell.source.split(BEGIN, 1)[1].split(END, 1)[0]
@@ -306,7 +308,11 @@ def test_no_solution_line_of_the_real_sources_is_in_a_released_exercise_cell():
             for line in lines:
                 assert line not in cells[cell.title], (source.name, cell.title, line)
                 assert line not in cells.values()
-                assert len(line) < 40 or json.dumps(line)[1:-1] not in text, (source.name, cell.title, line)
+                assert len(line) < 40 or line not in code, (
+                    source.name,
+                    cell.title,
+                    line,
+                )  # a hint may say it
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------

@@ -552,7 +552,7 @@ sample_batch = Exercise(
             _two_starts_missed,
             recognise=_never(-2, -1),
         ),
-        Mistake("You never draw the start 0.", _first_start_missed, recognise=_never(0)),
+        Mistake("You never draw the start 0, which is allowed.", _first_start_missed, recognise=_never(0)),
         Mistake(
             "You draw a start beyond the last one: y needs one character more than x. The last valid start is N - time - 1.",
             _one_too_far,
