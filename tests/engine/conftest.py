@@ -5,6 +5,8 @@ import os
 import pytest
 import torch
 
+from autograde import cli
+
 torch.set_num_threads(1)
 
 
@@ -18,3 +20,21 @@ def _same_state(monkeypatch):
     torch.set_default_dtype(dtype)
     torch.set_grad_enabled(gradients)
     torch.set_default_device(device if device.type != "cpu" else None)
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Runs the command in this process: (status, stdout, stderr)."""
+
+    def run(*arguments):
+        monkeypatch.setattr("sys.argv", ["autograde", *map(str, arguments)])
+        try:
+            cli.main()
+            status = 0
+        except SystemExit as leaving:
+            status = leaving.code or 0
+        shown = capsys.readouterr()
+        assert "Traceback" not in shown.out + shown.err
+        return status, shown.out, shown.err
+
+    return run

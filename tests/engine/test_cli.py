@@ -16,24 +16,6 @@ TOY = exercise(scaled, matrix)
 
 
 @pytest.fixture
-def command(monkeypatch, capsys):
-    """Runs the command in this process: (status, stdout, stderr)."""
-
-    def run(*arguments):
-        monkeypatch.setattr("sys.argv", ["autograde", *map(str, arguments)])
-        try:
-            cli.main()
-            status = 0
-        except SystemExit as leaving:
-            status = leaving.code or 0
-        shown = capsys.readouterr()
-        assert "Traceback" not in shown.out + shown.err
-        return status, shown.out, shown.err
-
-    return run
-
-
-@pytest.fixture
 def graded(monkeypatch):
     """Puts a result in place of grading, so that no process is started."""
 

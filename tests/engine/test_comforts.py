@@ -6,7 +6,7 @@ import shutil
 import nbformat
 import pytest
 
-from autograde import cli, lab, open_lesson
+from autograde import lab, open_lesson
 from autograde.course import exercises
 from autograde.coursemap import progress_html, progress_text
 from autograde.lessons import digest, outdated
@@ -29,22 +29,6 @@ def course(tmp_path, monkeypatch):
     monkeypatch.setenv("REDERIVE_ROOT", str(folder))
     monkeypatch.chdir(folder)
     return folder
-
-
-@pytest.fixture
-def command(monkeypatch, capsys):
-    def run(*arguments):
-        monkeypatch.setattr("sys.argv", ["autograde", *map(str, arguments)])
-        try:
-            cli.main()
-            status = 0
-        except SystemExit as leaving:
-            status = leaving.code or 0
-        shown = capsys.readouterr()
-        assert "Traceback" not in shown.out + shown.err
-        return status, shown.out, shown.err
-
-    return run
 
 
 def my_copy(course):
