@@ -312,8 +312,9 @@ def lab(
 
 if (Path(__file__).parent / "classroom").is_dir():
     from autograde.classroom.commands import app as classroom
+    from autograde.classroom.grading_commands import app as grading
 
-    app.registered_commands += classroom.registered_commands
+    app.registered_commands += [*classroom.registered_commands, *grading.registered_commands]
 else:  # the folder that students get holds neither the instructor's side nor what makes lessons
     app.registered_commands = [c for c in app.registered_commands if c.callback not in (build, killrate)]
 

@@ -75,6 +75,11 @@ _CACHE: dict[tuple[int, int, int, int, str], tuple[Mistake, Sample, Observation]
 _CACHE_SIZE = 4096
 
 
+def forget() -> None:
+    """Drop what mistakes have shown: seeds of one submission are of no use for the next."""
+    _CACHE.clear()
+
+
 def _shown(mistake: Mistake, exercise: Exercise, sample: Sample) -> Observation:
     """What a mistake shows in a case; looked at once for each case, seed and device."""
     key = (id(mistake), id(sample.requirement), id(sample.case), sample.seed, sample.device)

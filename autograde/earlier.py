@@ -13,7 +13,7 @@ from typing import Any
 
 import nbformat
 
-from autograde import notebook
+from autograde import handover, notebook
 from autograde.course import CourseError, exercises
 from autograde.exercise import Exercise
 from autograde.grade import grade
@@ -41,7 +41,7 @@ def yours(lesson: str, *names: str) -> Any:
         CourseError: there is no such exercise.
         RuntimeError: a notebook that is graded asked; there is no other notebook beside it.
     """
-    if notebook.HANDED_OVER:
+    if handover.ACTIVE:
         raise RuntimeError(
             "yours() is for cells that grading skips. In an exercise, write the function itself."
         )
@@ -133,12 +133,12 @@ def given(name: str) -> Function:
     Raises:
         CourseError: no lesson was opened yet, or its series has no such exercise.
     """
-    if notebook.HANDED_OVER:
-        if name not in HANDED_IN:
+    if handover.ACTIVE:
+        if name not in handover.GIVEN:
             raise CourseError(
                 f"given({name!r}) finds nothing. Write the name of an exercise of this series in quotes."
             )
-        return HANDED_IN[name]
+        return handover.GIVEN[name]
     if not notebook.OPENED:
         raise CourseError("Run the first cell of the lesson before given(...): it opens the lesson.")
     reference = _exercise(notebook.OPENED[-1].split("/")[0], name).reference
@@ -149,10 +149,6 @@ def given(name: str) -> Function:
         return reference(*args, **kwargs)
 
     return course_version
-
-
-HANDED_IN: dict[str, Function] = {}
-"""In the process in which a submitted notebook runs: what it may ask for with ``given``."""
 
 
 def asked_for(sources: Iterable[str], topic: str) -> dict[str, Function]:

@@ -141,6 +141,8 @@ class Exercise:
         mistakes: the bank of known mistakes, at least three.
         forbids: short names of operators that would be the answer itself.
         returns: names of the elements, where a tuple is returned.
+        threads: whether its probes start threads or processes. Otherwise an answer whose operators or costs are counted
+            may start none: the meters would not see what is done there.
     """
 
     reference: Implementation
@@ -148,6 +150,13 @@ class Exercise:
     mistakes: tuple[Mistake, ...]
     forbids: tuple[str, ...] = ()
     returns: tuple[str, ...] = ()
+    threads: bool = False
+
+    @property
+    def counted(self) -> bool:
+        """Whether something is counted that an answer could hide in a thread."""
+        metered = bool(self.forbids) or any(requirement.bounds for requirement in self.requirements)
+        return metered and not self.threads
 
     @property
     def name(self) -> str:

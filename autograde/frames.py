@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import Protocol
 
-MAX_PART = 600_000_000
+MAX_MESSAGE = 600_000_000
 MAX_PARTS = 4
 
 
@@ -24,34 +24,33 @@ class Writer(Protocol):
 
 
 class Broken(Exception):
-    """The other side is gone, or does not keep to the format."""
+    """The other side is gone, or (``by_choice``) does not keep to the format."""
+
+    def __init__(self, message: str, by_choice: bool = False) -> None:
+        super().__init__(message)
+        self.by_choice = by_choice
 
 
 def send(stream: Writer, *parts: bytes) -> None:
     """Write one message."""
-    stream.write(struct.pack(">B", len(parts)))
-    for part in parts:
-        stream.write(struct.pack(">Q", len(part)))
-        stream.write(part)
+    lengths = [struct.pack(">B", len(parts)), *(struct.pack(">Q", len(part)) for part in parts)]
+    stream.write(b"".join(lengths) + b"".join(parts))
     stream.flush()
 
 
-def receive(stream: Reader) -> list[bytes]:
-    """Read one message.
+def receive(stream: Reader, most: int = MAX_MESSAGE) -> list[bytes]:
+    """Read one message of at most ``most`` bytes.
 
     Raises:
         Broken: the stream ended, or a length is out of bounds.
     """
     (count,) = struct.unpack(">B", _exactly(stream, 1))
     if count > MAX_PARTS:
-        raise Broken(f"a message of {count} parts")
-    parts = []
-    for _ in range(count):
-        (size,) = struct.unpack(">Q", _exactly(stream, 8))
-        if size > MAX_PART:
-            raise Broken(f"a part of {size} bytes")
-        parts.append(_exactly(stream, size))
-    return parts
+        raise Broken(f"a message of {count} parts", by_choice=True)
+    sizes = struct.unpack(f">{count}Q", _exactly(stream, 8 * count))
+    if sum(sizes) > most:
+        raise Broken(f"a message of {sum(sizes)} bytes", by_choice=True)
+    return [_exactly(stream, size) for size in sizes]
 
 
 def _exactly(stream: Reader, size: int) -> bytes:

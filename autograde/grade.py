@@ -39,16 +39,16 @@ class ExerciseResult:
     """How one exercise came out.
 
     Attributes:
-        verdict: "ok", "wrong", "timeout", "crash" or "grader-error".
+        verdict: "ok", "wrong", "timeout", "oom", "output-limit", "crash", "tampered", "malformed" or "grader-error".
         diagnosis: the sentence of the known mistake that it shows, or None.
-        seed: the seed that the cases were drawn with.
+        seed: the seed that the cases were drawn with; None where it is not to be shown.
     """
 
     name: str
     requirements: tuple[RequirementResult, ...]
     verdict: str = "ok"
     diagnosis: str | None = None
-    seed: int = 0
+    seed: int | None = 0
     note: str = ""
 
     @property

@@ -59,7 +59,7 @@ class Stopped(Exception):
     """The implementation did not come to an end, in a process of its own.
 
     Attributes:
-        verdict: "timeout", "crash" or "malformed".
+        verdict: "timeout", "oom", "output-limit", "crash", "tampered" or "malformed".
         alive: whether the process can go on.
     """
 
@@ -168,13 +168,19 @@ def fixed_state() -> Iterator[None]:
     torch.set_default_dtype(torch.float32)
     try:
         generator.manual_seed(0)
-        with warnings.catch_warnings(), torch.device("cpu"), torch.autocast("cpu", enabled=False):
+        with warnings.catch_warnings(), _on_the_cpu(), torch.autocast("cpu", enabled=False):
             yield
     finally:
         generator.set_state(state)
         torch.use_deterministic_algorithms(deterministic)
         torch.set_default_dtype(dtype)
         torch.set_grad_enabled(gradients)
+
+
+def _on_the_cpu() -> contextlib.AbstractContextManager[Any]:
+    """New tensors are made on the CPU. The mode that sees to it slows every call of torch, so only where it is needed."""
+    default = torch.get_default_device().type == "cpu"
+    return contextlib.nullcontext() if default else torch.device("cpu")
 
 
 @contextlib.contextmanager

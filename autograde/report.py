@@ -36,7 +36,7 @@ def reference_line(result: ExerciseResult, topic: str) -> str:
         f"rederive {__version__}",
         f"{topic}.{result.name}",
         f"case {case!r}" if case else "",
-        f"seed {result.seed}",
+        "" if result.seed is None else f"seed {result.seed}",
     ]
     return " · ".join(part for part in parts if part)
 

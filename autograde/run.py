@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,28 @@ from autograde.expect import CaseError
 from autograde.grade import ExerciseResult, failed, grade, went_on
 from autograde.notebook import GRADED_SEED
 from autograde.observe import Inputs, Observation, Probe, Stopped
+from autograde.process import Plain, Start
 from autograde.session import CellRun, Session
 from autograde.submission import Step, Submission, plan, read_notebook
 
 Progress = Callable[[str], None]
+Seeds = Callable[[str], Iterator[int]]
+"""By exercise: the seed to draw its cases with, and others in case that one of them is unusable."""
+MOST_SEEDS = 5
+MAX_OUTPUTS = 30_000_000
+"""Characters of output that are kept of a whole notebook."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """Seconds of the clock that a cell, one look at a function, and a whole notebook may take."""
+
+    cell: float = 60.0
+    look: float = 20.0
+    notebook: float = 900.0
+
+
+PATIENCE = Patience()
 
 
 @dataclass(frozen=True)
@@ -77,15 +96,22 @@ def _exercise_json(result: ExerciseResult) -> dict[str, Any]:
 
 @dataclass
 class RemoteObserver:
-    """Looks at a function of the notebook that runs in ``session``; ``alive`` is False once the process is gone."""
+    """Looks at a function of the notebook that runs in ``session``; ``alive`` is False once the process is gone.
+
+    ``alone`` refuses work where meters do not see it. After ``until`` (of ``time.monotonic``) nothing is looked at.
+    """
 
     session: Session
     name: str
+    alone: bool = False
+    until: float = float("inf")
     alive: bool = True
 
     def __call__(self, probe: Probe, inputs: Inputs, watch: tuple[str, ...] = ()) -> Observation:
+        if time.monotonic() > self.until:
+            raise Stopped("timeout", "The whole notebook took too long.", True)
         try:
-            return self.session.look(self.name, probe, inputs, watch)
+            return self.session.look(self.name, probe, inputs, watch, self.alone)
         except Stopped as stop:
             self.alive = stop.alive
             raise
@@ -97,28 +123,40 @@ class _Run:
 
     submission: Submission
     bank: dict[str, Exercise]
-    seed: int
+    seeds: Seeds
     on_progress: Progress
+    until: float
+    files: Mapping[str, bytes] = field(default_factory=dict)
     results: dict[str, ExerciseResult] = field(default_factory=dict)
     outputs: dict[int, tuple[dict[str, Any], ...]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     skip: set[int] = field(default_factory=set)
     why: dict[str, str] = field(default_factory=dict)
     """By exercise: why the cell that should define it did not run to its end."""
+    size: int = 0
 
     def hand_over(self, session: Session) -> bool:
         """Give the notebook the references that it asks for, for which it gets no points. False when the process is gone."""
         sources = [step.source for step in self.submission.steps if not step.check]
         for name, reference in asked_for(sources, self.submission.topic).items():
-            self.results[name] = went_on(self.bank[name], self.seed)
+            self.results[name] = went_on(self.bank[name], self.first_seed(name))
             try:
                 session.give(name, reference)
             except Stopped:
                 return False
         return True
 
+    def first_seed(self, name: str) -> int:
+        """The seed for an exercise that is not looked at."""
+        return next(self.seeds(name))
+
     def through(self, session: Session) -> bool:
         """All steps in one process; False when it died and has to be started again."""
+        try:
+            if self.files:
+                session.put(self.files)
+        except Stopped:
+            return False
         if not self.hand_over(session):
             return False
         for number, step in enumerate(self.submission.steps):
@@ -132,15 +170,25 @@ class _Run:
 
     def run(self, session: Session, number: int, step: Step) -> bool:
         """One cell. False when the process is gone."""
+        if time.monotonic() > self.until:
+            self._stopped_cell(step, Stopped("timeout", "The whole notebook took too long.", True))
+            return True
         try:
             shown = session.run(step.source)
         except Stopped as stop:
             self._stopped_cell(step, stop)
             self.skip.add(number)
             return stop.alive
-        self.outputs[step.cell] = shown.outputs
+        self._keep(step.cell, shown.outputs)
         self._note_error(step, shown)
         return True
+
+    def _keep(self, cell: int, outputs: tuple[dict[str, Any], ...]) -> None:
+        self.size += len(str(outputs))
+        if self.size <= MAX_OUTPUTS:
+            self.outputs[cell] = outputs
+        elif not any("outputs" in note for note in self.notes):
+            self.notes.append(f"From cell {cell + 1} on, outputs were not kept: there are too many.")
 
     def _note_error(self, step: Step, shown: CellRun) -> None:
         if shown.raised is None or shown.raised.not_written:
@@ -162,21 +210,30 @@ class _Run:
     def look(self, session: Session, name: str) -> bool:
         """Grade one exercise. False when the process is gone."""
         exercise = self.bank[name]
-        observer = RemoteObserver(session, name)
-        try:
-            if session.has(name):
-                self.results[name] = grade(exercise, observer, graded=True, seed=self.seed)
-            else:
-                self.results[name] = failed(exercise, _missing(name, self.why.get(name)), self.seed)
-        except Stopped as stop:
-            finding = Finding(stop.verdict, str(stop))
-            self.results[name] = failed(exercise, finding, self.seed, stop.verdict)
-            return stop.alive
-        except CaseError as error:
-            self.results[name] = _ours(exercise, str(error), self.seed)
-        except Exception as error:  # a mistake of ours must not end a batch, nor be a silent zero
-            self.results[name] = _ours(exercise, f"{type(error).__name__}: {error}", self.seed)
+        observer = RemoteObserver(session, name, exercise.counted, self.until)
+        seed = 0
+        for attempt, seed in enumerate(self.seeds(name)):
+            try:
+                self.results[name] = self._grade(session, observer, exercise, seed)
+            except Stopped as stop:
+                finding = Finding(stop.verdict, str(stop))
+                self.results[name] = failed(exercise, finding, seed, stop.verdict)
+                return stop.alive
+            except CaseError as error:  # these numbers are unusable: others may be fine
+                self.results[name] = _ours(exercise, str(error), seed)
+                if attempt + 1 < MOST_SEEDS and observer.alive:
+                    continue
+            except Exception as error:  # a mistake of ours must not end a batch, nor be a silent zero
+                self.results[name] = _ours(exercise, f"{type(error).__name__}: {error}", seed)
+            break
         return observer.alive
+
+    def _grade(
+        self, session: Session, observer: RemoteObserver, exercise: Exercise, seed: int
+    ) -> ExerciseResult:
+        if session.has(exercise.name):
+            return grade(exercise, observer, graded=True, seed=seed)
+        return failed(exercise, _missing(exercise.name, self.why.get(exercise.name)), seed)
 
 
 def _ours(exercise: Exercise, why: str, seed: int) -> ExerciseResult:
@@ -192,7 +249,7 @@ def _missing(name: str, why: str | None) -> Finding:
 def grade_notebook(
     path: Path, root: Path, seed: int = GRADED_SEED, on_progress: Progress | None = None
 ) -> NotebookResult:
-    """Grade a notebook file with all cases.
+    """Grade a notebook file of one's own with all cases, in a process with the caller's rights.
 
     Args:
         path: the notebook.
@@ -203,23 +260,52 @@ def grade_notebook(
     Raises:
         CannotGrade: the file is none of our lessons.
     """
-    return grade_submission(plan(read_notebook(path), path, root), path.resolve().parent, seed, on_progress)
+    submission = plan(read_notebook(path), path, root)
+    return grade_submission(submission, path.resolve().parent, one_seed(seed), on_progress)
+
+
+def one_seed(seed: int) -> Seeds:
+    """The same seed for every exercise, and no other."""
+    return lambda name: iter((seed,))
 
 
 def grade_submission(
-    submission: Submission, folder: Path, seed: int = GRADED_SEED, on_progress: Progress | None = None
+    submission: Submission,
+    folder: Path,
+    seeds: Seeds | None = None,
+    on_progress: Progress | None = None,
+    *,
+    start: Start = Plain,
+    patience: Patience | None = None,
+    files: Mapping[str, bytes] | None = None,
 ) -> NotebookResult:
-    """Grade a notebook that has been read; its code runs with ``folder`` as the working directory."""
-    bank = exercises(submission.topic)
-    work = _Run(submission, bank, seed, on_progress or (lambda name: None), notes=list(submission.notes))
+    """Grade a notebook that has been read.
+
+    Args:
+        folder: the working directory of a process with the caller's rights; a sandbox has its own.
+        seeds: what the cases are drawn with; otherwise all with the same.
+        start: starts the process in which the notebook runs.
+        files: is put into the working directory.
+    """
+    bank, limits = exercises(submission.topic), patience or PATIENCE
+    until = time.monotonic() + limits.notebook
+    work = _Run(
+        submission,
+        bank,
+        seeds or one_seed(GRADED_SEED),
+        on_progress or (lambda name: None),
+        until,
+        files or {},
+        notes=list(submission.notes),
+    )
     names = [step.exercise for step in submission.steps if step.check and step.exercise is not None]
     for _ in range(
         len(submission.steps) + 1
     ):  # every new start leaves out one more cell, or has one more result
-        with Session(folder, submission.topic) as session:
-            if work.through(session):
+        with Session(folder, submission.topic, limits.cell, limits.look, start) as session:
+            if work.through(session) or time.monotonic() > until:
                 break
-    ended = {name: work.results.get(name) or _never(bank[name], seed) for name in names}
+    ended = {name: work.results.get(name) or _never(bank[name], work.first_seed(name)) for name in names}
     order = [name for name in bank if name in ended]
     return NotebookResult(submission.lesson, {n: ended[n] for n in order}, work.outputs, tuple(work.notes))
 

@@ -1,48 +1,32 @@
-"""The other end of ``autograde.student``: starts the process, runs cells in it, looks at functions, ends it in time."""
+"""The other end of ``autograde.student``: runs cells in a process, looks at functions, ends it in time."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib
 import json
-import os
-import selectors
-import signal
-import subprocess
-import sys
+import pickle
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import cloudpickle
+from torch import Tensor
 
-from autograde import course
+from autograde import course, process
 from autograde.frames import Broken, receive, send
 from autograde.observe import Inputs, Observation, Probe, Raised, Stopped
+from autograde.process import Plain, Start
 from autograde.wire import Malformed, decode
 
-GRACE = 3.0
-"""Seconds that an interrupted process has to answer before it is killed."""
 START = 60.0
-PROGRAM = """
-import runpy, sys
-if sys.platform == "linux":
-    import ctypes
-    ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG: killed when the process that grades is killed
-runpy.run_module("autograde.student", run_name="__main__")
-"""
-HIDDEN_ENVIRONMENT = (
-    "NBGRADER_",
-    "JPY_",
-    "JUPYTER",
-    "IPYTHONDIR",
-    "REDERIVE_",
-    "PYTHONPATH",
-    "PYTHONSTARTUP",
-)
+MAX_REPLY = 40_000_000
+"""Bytes of a reply that holds outputs; one that holds tensors may be larger, as ``wire`` allows."""
+MAX_LOOK = 300_000_000
+OUT_OF_MEMORY = ("can't allocate memory", "Cannot allocate memory", "std::bad_alloc")
 
 
 @dataclass(frozen=True)
@@ -57,54 +41,44 @@ class Session:
     """One process in which one notebook runs. Use it as a context manager; afterwards the process is gone.
 
     Args:
-        folder: the working directory.
+        folder: the working directory, or the files to put there.
         topic: whose probes will be sent.
         cell_seconds, look_seconds: time limits of a cell, and of one look at a function.
+        start: starts the process; by default one with the caller's rights.
     """
 
     def __init__(
-        self, folder: Path, topic: str, cell_seconds: float = 60.0, look_seconds: float = 20.0
+        self,
+        folder: Path,
+        topic: str,
+        cell_seconds: float = 60.0,
+        look_seconds: float = 20.0,
+        start: Start = Plain,
     ) -> None:
         self._folder = folder
         self._topic = topic
         self._cell_seconds = cell_seconds
         self._look_seconds = look_seconds
-        self._first = True
+        self._start = start
+        self._starting = True
 
     def __enter__(self) -> Session:
-        theirs_in, ours_out = os.pipe()
-        ours_in, theirs_out = os.pipe()
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-c", PROGRAM, str(theirs_in), str(theirs_out)],
-            cwd=self._folder,
-            env=environment(),
-            pass_fds=(theirs_in, theirs_out),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        os.close(theirs_in)
-        os.close(theirs_out)
-        self._pipe = _Pipe(ours_in, ours_out)
+        self._process = self._start(self._folder)
+        self._starting = self._process.starting
+        self._pipe = self._process.pipe
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
-        self._kill()
+        self._process.kill()
         self._pipe.close()
-
-    def _kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
 
     def run(self, source: str) -> CellRun:
         """Run one cell.
 
         Raises:
-            Stopped: it ran out of time, or took the process with it.
+            Stopped: it ran out of time or memory, printed without end, or took the process with it.
         """
         parts = self._ask(self._cell_seconds, {"do": "run", "source": source})
         try:
@@ -116,11 +90,12 @@ class Session:
                 if kind is None
                 else Raised(str(kind), str(message), tuple(map(str, frames)), bool(not_written))
             )
-            return CellRun(tuple(dict(output) for output in data["outputs"]), raised)
+            shown = CellRun(tuple(dict(output) for output in data["outputs"]), raised)
+            state = data["state"]
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            raise Stopped(
-                "malformed", "The process answered something that is no result.", self._gone()
-            ) from None
+            raise self._nonsense("no result") from None
+        self._refuse(state, shown.raised)
+        return shown
 
     def has(self, name: str) -> bool:
         """Whether the notebook has defined ``name``."""
@@ -136,126 +111,146 @@ class Session:
             payload = cloudpickle.dumps(function)
         self._ask(self._look_seconds, {"do": "give", "name": name}, payload)
 
-    def look(self, name: str, probe: Probe, inputs: Inputs, watch: tuple[str, ...] = ()) -> Observation:
-        """What a probe observes of a function of the notebook.
+    def put(self, files: Mapping[str, bytes]) -> None:
+        """Put files into the working directory.
 
         Raises:
-            Stopped: it ran out of time, took the process with it, or answered nonsense.
+            Stopped: the process is gone.
+        """
+        for name, data in files.items():
+            self._ask(self._look_seconds, {"do": "put", "name": name}, data)
+
+    def look(
+        self, name: str, probe: Probe, inputs: Inputs, watch: tuple[str, ...] = (), alone: bool = False
+    ) -> Observation:
+        """What a probe observes of a function of the notebook.
+
+        Args:
+            alone: refuse work in other threads and processes, which the meters do not see.
+
+        Raises:
+            Stopped: it ran out of time or memory, took the process with it, or answered nonsense.
         """
         course.exercises(self._topic)
         with _by_value(f"autograde.exercises.{self._topic}"):
-            payload = cloudpickle.dumps((probe, dict(inputs), watch))
-        parts = self._ask(self._look_seconds, {"do": "look", "name": name}, payload)
+            payload = _probe_bytes(probe), _input_bytes(dict(inputs))
+        command = {"do": "look", "name": name, "alone": alone, "watch": watch}
+        parts = self._ask(self._look_seconds, command, *payload)
         if len(parts) != 3:
-            raise Stopped("malformed", "The process answered something that is no observation.", self._gone())
+            raise self._nonsense("no observation")
         try:
-            return decode(parts[0], parts[1])
+            state = json.loads(parts[2])["state"]
+        except (ValueError, TypeError, KeyError, RecursionError):
+            raise self._nonsense("no observation") from None
+        try:
+            observation = decode(parts[0], parts[1])
         except Malformed as error:
+            self._refuse(state, None)
             raise Stopped(
                 "malformed", f"What your function returned cannot be used: {error}.", True
             ) from None
+        self._refuse(state, observation.raised)
+        return observation
 
-    def _gone(self) -> bool:
+    def _nonsense(self, expected: str) -> Stopped:
         """After nonsense on the pipe nothing that follows can be trusted."""
-        self._kill()
-        return False
+        self._process.kill()
+        return Stopped("malformed", f"The process answered something that is {expected}.", False)
+
+    def _refuse(self, state: object, raised: Raised | None) -> None:
+        """Turn what the process says of itself into a stop.
+
+        Raises:
+            Stopped: it printed too much, was out of memory, or found itself tampered with.
+        """
+        if not isinstance(state, dict) or not all(isinstance(v, str) for v in state.values()):
+            raise self._nonsense("no result")
+        if state.get("tampered"):
+            raise Stopped("tampered", f"{state['tampered'][:300]}", True)
+        if state.get("flooded"):
+            raise Stopped("output-limit", state["flooded"][:300], True)
+        if raised is not None and (
+            raised.kind == "MemoryError" or any(text in raised.message for text in OUT_OF_MEMORY)
+        ):
+            raise Stopped("oom", "It asked for more memory than there is.", True)
 
     def _ask(self, seconds: float, command: dict[str, Any], *payload: bytes) -> list[bytes]:
-        limit = seconds + (START if self._first else 0)
-        self._first = False
+        limit = seconds + (START if self._starting else 0)
+        self._starting = False
+        if self._pipe.answered(0):
+            return self._spoke_first()
         try:
-            self._pipe.deadline = time.monotonic() + limit + GRACE
+            self._pipe.deadline = time.monotonic() + limit + process.GRACE
             send(self._pipe, json.dumps(command).encode(), *payload)
         except TimeoutError:
-            self._kill()
+            self._process.kill()
             raise Stopped("timeout", "The process does not listen any more.", False) from None
         except OSError:
-            raise Stopped("crash", self._how_it_ended(), False) from None
-        if not self._answered(limit):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self._process.pid, signal.SIGINT)
-            alive = self._answered(GRACE) and self._drain()
+            raise self._broken() from None
+        if not self._pipe.answered(limit):
+            self._process.interrupt()
+            alive = self._pipe.answered(process.GRACE) and self._drain()
             if not alive:
-                self._kill()
+                self._process.kill()
             raise Stopped("timeout", f"It ran for more than {seconds:.0f} seconds and was stopped.", alive)
-        return self._receive()
+        return self._receive(MAX_LOOK if command["do"] == "look" else MAX_REPLY)
 
-    def _answered(self, seconds: float) -> bool:
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._pipe.read_end, selectors.EVENT_READ)
-            return bool(selector.select(seconds))
+    def _spoke_first(self) -> list[bytes]:
+        """Something stands in the pipe that nobody asked for: the process is gone, or somebody writes answers by hand."""
+        with contextlib.suppress(OSError):
+            if not self._pipe.read(1):
+                raise self._broken()
+        self._process.kill()
+        raise Stopped("tampered", "The process answered before it was asked.", False)
 
     def _drain(self) -> bool:
         try:
-            self._receive()
+            self._receive(MAX_LOOK)
         except Stopped:
             return False
         return True
 
-    def _receive(self) -> list[bytes]:
-        self._pipe.deadline = time.monotonic() + 3 * GRACE  # for the rest of an answer that has begun
+    def _receive(self, most: int) -> list[bytes]:
+        self._pipe.deadline = time.monotonic() + 3 * process.GRACE  # for the rest of an answer that has begun
         try:
-            return receive(self._pipe)
+            return receive(self._pipe, most)
         except TimeoutError:
-            self._kill()
+            self._process.kill()
             raise Stopped("malformed", "The process stopped in the middle of an answer.", False) from None
-        except Broken:
-            raise Stopped("crash", self._how_it_ended(), False) from None
+        except Broken as broken:
+            if broken.by_choice:
+                raise self._nonsense("no result") from None
+            raise self._broken() from None
 
-    def _how_it_ended(self) -> str:
-        deadline = time.monotonic() + GRACE
-        while self._process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.01)
-        code = self._process.poll()
-        if code is None:
-            self._kill()
-            return "The process stopped answering."
-        if code < 0:
-            return f"The process was ended by the signal {_signal_name(-code)}."
-        return f"The process ended by itself, with exit status {code}."
+    def _broken(self) -> Stopped:
+        verdict, why = self._process.ended()
+        return Stopped(verdict, why, False)
 
 
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return str(number)
+_PROBES: dict[int, tuple[Probe, bytes]] = {}
 
 
-class _Pipe:
-    """Both directions of the connection, neither of which waits beyond ``deadline``.
+def _probe_bytes(probe: Probe) -> bytes:
+    """A probe by value; made once, because collecting what it uses takes milliseconds."""
+    if id(probe) not in _PROBES:
+        _PROBES[id(probe)] = (
+            probe,
+            cloudpickle.dumps(probe),
+        )  # kept beside it, so that its id is not used again
+    return _PROBES[id(probe)][1]
 
-    The other side may be tampered with: it may send half a message, or stop reading.
-    """
 
-    def __init__(self, read_end: int, write_end: int) -> None:
-        self.read_end, self.write_end = read_end, write_end
-        self.deadline = 0.0
-        os.set_blocking(read_end, False)
-        os.set_blocking(write_end, False)
+def _input_bytes(inputs: Inputs) -> bytes:
+    return pickle.dumps(inputs) if _plain(inputs) else cloudpickle.dumps(inputs)
 
-    def _ready(self, end: int, event: int) -> None:
-        with selectors.DefaultSelector() as selector:
-            selector.register(end, event)
-            if not selector.select(max(0.0, self.deadline - time.monotonic())):
-                raise TimeoutError
 
-    def read(self, size: int) -> bytes:
-        self._ready(self.read_end, selectors.EVENT_READ)
-        return os.read(self.read_end, min(size, 1 << 20))
-
-    def write(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            self._ready(self.write_end, selectors.EVENT_WRITE)
-            view = view[os.write(self.write_end, view[: 1 << 16]) :]
-
-    def flush(self) -> None:
-        pass
-
-    def close(self) -> None:
-        os.close(self.read_end)
-        os.close(self.write_end)
+def _plain(value: Any) -> bool:
+    """Whether plain pickle is enough: nothing in a nest is a function or an object of ours."""
+    if isinstance(value, dict):
+        return all(_plain(item) for item in value.values())
+    if type(value) in (list, tuple):
+        return all(_plain(item) for item in value)
+    return type(value) in (Tensor, bool, int, float, str, type(None))
 
 
 @contextlib.contextmanager
@@ -267,16 +262,3 @@ def _by_value(name: str) -> Iterator[None]:
         yield
     finally:
         cloudpickle.unregister_pickle_by_value(module)
-
-
-def environment() -> dict[str, str]:
-    """The environment of the process: ours, without what tells that a notebook is graded, and with one thread."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(HIDDEN_ENVIRONMENT)}
-    package = str(Path(__file__).resolve().parents[1])
-    return kept | {
-        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": package,
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "PYTHONSAFEPATH": "1",
-    }

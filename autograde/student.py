@@ -1,7 +1,8 @@
-"""The process in which a submitted notebook runs; ``autograde.session`` starts it, with two pipes.
+"""The process in which a submitted notebook runs; ``autograde.session`` is its other end, over two pipes.
 
 It runs cells when it is told to, and shows what a probe observes. It knows no reference, no case and no verdict; it has
-no Jupyter kernel and so no connection file that could be forged.
+no Jupyter kernel and so no connection file that could be forged. ``main`` serves one notebook and ends; ``autograde.warm``
+prepares the same once and serves each notebook in a child of its own.
 """
 
 from __future__ import annotations
@@ -19,14 +20,20 @@ from IPython.core.displaypub import DisplayPublisher
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
-import autograde.earlier
-import autograde.notebook
+from autograde import handover
 from autograde.frames import Broken, receive, send
+from autograde.integrity import Alone, Seal
 from autograde.observe import Observation, Raised, describe_exception, observe
 from autograde.wire import encode
 
 MAX_OUTPUT = 1_000_000
-"""Characters of text output that a cell may leave; the rest is cut."""
+"""Characters of text that a cell may print; whoever prints more is stopped."""
+MAX_DATA = 20 * MAX_OUTPUT
+"""The same for everything that a cell shows, pictures too."""
+
+
+class OutputLimit(BaseException):
+    """Stops code that prints without end."""
 
 
 class Recorder:
@@ -34,37 +41,54 @@ class Recorder:
 
     def __init__(self) -> None:
         self.outputs: list[dict[str, Any]] = []
-        self._size = 0
+        self.flooded = ""
+        self._text = self._data = 0
 
     def text(self, name: str, text: str) -> None:
-        """Something was printed."""
-        room = MAX_OUTPUT - self._size
-        self._size += len(text)
-        text = text[: max(room, 0)]
-        if not text:
-            return
+        """Something was printed.
+
+        Raises:
+            OutputLimit: it was too much.
+        """
+        room = MAX_OUTPUT - self._text
+        self._text += len(text)
+        kept = text[: max(room, 0)]
         last = self.outputs[-1] if self.outputs else {}
-        if last.get("output_type") == "stream" and last["name"] == name:
-            last["text"] += text
-        else:
-            self.outputs.append({"output_type": "stream", "name": name, "text": text})
+        if kept and last.get("output_type") == "stream" and last["name"] == name:
+            last["text"].append(kept)
+        elif kept:
+            self.outputs.append({"output_type": "stream", "name": name, "text": [kept]})
+        if room < len(text):
+            self._flood(f"It printed more than {MAX_OUTPUT:,} characters and was stopped.")
 
     def data(self, kind: str, data: dict[str, Any], metadata: dict[str, Any] | None) -> None:
-        """Something was displayed, or is the value of the cell."""
+        """Something was displayed, or is the value of the cell.
+
+        Raises:
+            OutputLimit: it was too much.
+        """
         plain = {key: value for key, value in data.items() if isinstance(value, (str, dict, list))}
-        size = len(json.dumps(plain, default=str))
-        self._size += size
-        if self._size > 20 * MAX_OUTPUT:
-            return
         entry: dict[str, Any] = {"output_type": kind, "data": plain, "metadata": metadata or {}}
         if kind == "execute_result":
             entry["execution_count"] = None
-        self.outputs.append(json.loads(json.dumps(entry, default=str)))
+        text = json.dumps(entry, default=str)
+        self._data += len(text)
+        if self._data > MAX_DATA:
+            self._flood(f"It displayed more than {MAX_DATA:,} characters and was stopped.")
+        self.outputs.append(json.loads(text))
 
-    def take(self) -> list[dict[str, Any]]:
-        """The outputs so far; starts again."""
-        taken, self.outputs, self._size = self.outputs, [], 0
-        return taken
+    def _flood(self, why: str) -> None:
+        self.flooded = why
+        raise OutputLimit(why)
+
+    def take(self) -> tuple[list[dict[str, Any]], str]:
+        """The outputs so far, and why they were cut off, if they were; starts again."""
+        taken, flooded = self.outputs, self.flooded
+        self.__init__()  # type: ignore[misc]
+        for output in taken:
+            if output["output_type"] == "stream":
+                output["text"] = "".join(output["text"])
+        return taken, flooded
 
 
 RECORDER = Recorder()
@@ -123,6 +147,9 @@ class Hook(DisplayHook):
 class Shell(InteractiveShell):
     """IPython without a kernel."""
 
+    display_pub_class = Publisher
+    displayhook_class = Hook
+
     def _showtraceback(self, etype: Any, evalue: Any, stb: list[str]) -> None:
         name = getattr(etype, "__name__", str(etype))
         RECORDER.outputs.append(
@@ -158,8 +185,6 @@ def make_shell() -> Shell:
     config = Config()
     config.HistoryManager.enabled = False
     config.InteractiveShell.colors = "nocolor"
-    config.InteractiveShell.display_pub_class = Publisher
-    config.InteractiveShell.displayhook_class = Hook
     return Shell.instance(config=config)
 
 
@@ -168,26 +193,39 @@ def run_cell(shell: Shell, source: str) -> dict[str, Any]:
     result = shell.run_cell(source, store_history=False)  # type: ignore[no-untyped-call]
     error = result.error_before_exec or result.error_in_exec
     raised = None if error is None else describe_exception(error)
+    outputs, flooded = RECORDER.take()
     return {
-        "outputs": RECORDER.take(),
+        "outputs": outputs,
         "raised": None
         if raised is None
         else [raised.kind, raised.message, list(raised.frames), raised.not_written],
+        "state": {"flooded": flooded},
     }
 
 
-def look(shell: Shell, name: str, payload: bytes) -> Observation:
-    """What a probe observes of the function ``name`` of the notebook."""
-    probe, inputs, watch = pickle.loads(payload)
+def look(shell: Shell, command: dict[str, Any], probe: bytes, inputs: bytes) -> Observation:
+    """What a probe observes of the function that a command names."""
+    function = shell.user_ns[command["name"]]
     try:
-        return observe(probe, shell.user_ns[name], inputs, watch)
+        return observe(pickle.loads(probe), function, pickle.loads(inputs), tuple(command["watch"]))
     except KeyboardInterrupt:
         return Observation(raised=Raised("KeyboardInterrupt", "stopped at its time limit"))
 
 
-def serve(commands: BinaryIO, replies: BinaryIO) -> None:
+def looked_at(
+    shell: Shell, command: dict[str, Any], payload: list[bytes], seal: Seal
+) -> tuple[bytes, bytes, bytes]:
+    """The reply to a look: the observation in two parts, and what else there is to say."""
+    tampered = seal.broken()
+    with Alone(command.get("alone", False)) as alone:
+        text, tensors = encode(look(shell, command, *payload))
+    outputs, flooded = RECORDER.take()
+    state = {"flooded": flooded, "tampered": tampered or seal.broken() or alone.left}
+    return text, tensors, json.dumps({"outputs": outputs, "state": state}, default=str).encode()
+
+
+def serve(shell: Shell, seal: Seal, commands: BinaryIO, replies: BinaryIO) -> None:
     """Answer commands until the other side closes."""
-    shell = make_shell()
     while True:
         try:
             header, *payload = receive(commands)
@@ -201,24 +239,34 @@ def serve(commands: BinaryIO, replies: BinaryIO) -> None:
         elif command["do"] == "has":
             send(replies, json.dumps({"has": command["name"] in shell.user_ns}).encode())
         elif command["do"] == "give":
-            autograde.earlier.HANDED_IN[command["name"]] = pickle.loads(payload[0])
+            handover.GIVEN[command["name"]] = pickle.loads(payload[0])
+            send(replies, b"{}")
+        elif command["do"] == "put":
+            with open(command["name"], "wb") as file:
+                file.write(payload[0])
             send(replies, b"{}")
         else:
-            text, tensors = encode(look(shell, command["name"], payload[0]))
-            send(replies, text, tensors, json.dumps(RECORDER.take(), default=str).encode())
+            send(replies, *looked_at(shell, command, payload, seal))
+
+
+def prepare() -> tuple[Shell, Seal]:
+    """Everything that is the same for every notebook."""
+    handover.ACTIVE = True
+    sys.meta_path.insert(0, NoAnswers())
+    shell = make_shell()
+    sys.stdout, sys.stderr = Stream("stdout"), Stream("stderr")
+    return shell, Seal(sys.modules[__name__])
 
 
 def main() -> None:
     """Take over the two pipes and serve."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     read, write = int(sys.argv[1]), int(sys.argv[2])
-    autograde.notebook.HANDED_OVER = True
-    sys.meta_path.insert(0, NoAnswers())
-    sys.stdout, sys.stderr = Stream("stdout"), Stream("stderr")
+    shell, seal = prepare()
     sys.path.append(os.getcwd())  # last: a torch.py beside the notebook is not the torch that is imported
     sys.argv[1:] = []
     with os.fdopen(read, "rb") as commands, os.fdopen(write, "wb") as replies:
-        serve(commands, replies)
+        serve(shell, seal, commands, replies)
 
 
 if __name__ == "__main__":

@@ -122,7 +122,7 @@ def recognise(notebook: NotebookNode, path: Path, root: Path) -> str:
     stated = entry.get("lesson") if isinstance(entry, dict) else None
     if stated in known:
         return str(stated)
-    ids = {_grade_id(cell) for cell in notebook.cells} - {None}
+    ids = {grade_id(cell) for cell in notebook.cells} - {None}
     for name in known:
         graded = {
             c.metadata.nbgrader.grade_id for c in read_lesson(root, name).cells if "nbgrader" in c.metadata
@@ -135,7 +135,7 @@ def recognise(notebook: NotebookNode, path: Path, root: Path) -> str:
     raise CannotGrade(f"{path.name} is not one of this course's lessons ({lessons}).")
 
 
-def _grade_id(cell: NotebookNode) -> str | None:
+def grade_id(cell: NotebookNode) -> str | None:
     """The name of a graded or solution cell: from nbgrader's metadata, else the cell's id, else a check's own text."""
     entry = cell.metadata.get("nbgrader")
     if isinstance(entry, dict) and isinstance(entry.get("grade_id"), str):
@@ -163,7 +163,7 @@ class _Plan:
 
     def add(self, index: int, cell: NotebookNode, canonical: dict[str, str]) -> None:
         """One cell of the submission."""
-        name = _grade_id(cell)
+        name = grade_id(cell)
         if name in self.graded:
             if name in self.checked:
                 self.notes.append(f"The check cell {name} stands twice; it counts once.")
@@ -224,13 +224,16 @@ def _other_version(notebook: NotebookNode) -> list[str]:
     ]
 
 
-def plan(notebook: NotebookNode, path: Path, root: Path) -> Submission:
+def plan(notebook: NotebookNode, path: Path, root: Path, lesson: str | None = None) -> Submission:
     """What to run and to look at, for a notebook that was handed in.
+
+    Args:
+        lesson: what it has to be; otherwise it is recognised.
 
     Raises:
         CannotGrade: it is none of our lessons.
     """
-    lesson = recognise(notebook, path, root)
+    lesson = lesson or recognise(notebook, path, root)
     released = read_lesson(root, lesson)
     nbgrader = [(cell, cell.metadata["nbgrader"]) for cell in released.cells if "nbgrader" in cell.metadata]
     graded = {entry.grade_id: entry.grade_id.removeprefix("check_") for _, entry in nbgrader if entry.grade}

@@ -40,7 +40,7 @@ def _progress() -> Progress:
     return Progress(*columns, console=err, transient=True)
 
 
-def _say(lines: Iterable[str]) -> None:
+def say(lines: Iterable[str]) -> None:
     for line in lines:
         out.print(line, markup=False, soft_wrap=True)
 
@@ -58,13 +58,13 @@ def new_class(
 
     topics = topic or ["rnn"]
     made = make_class(folder, *topics)
-    _say(
+    say(
         [
             f"The class is in {folder}. Which exercises it does, and for how many points, is in {made.choice.name}."
         ]
     )
-    _say([f"Hand out release/{topics[0]}/, collect into submitted/STUDENT/{topics[0]}/, then, in {folder}:"])
-    _say(
+    say([f"Hand out release/{topics[0]}/, collect into submitted/STUDENT/{topics[0]}/, then, in {folder}:"])
+    say(
         [
             f"  nbgrader autograde {topics[0]}",
             f"  nbgrader generate_feedback {topics[0]}",
@@ -79,8 +79,8 @@ def update_class(folder: ClassOption = Path()) -> None:
     from autograde.classroom.update import update_class as update
 
     done = update(folder)
-    _say(done.changes or ["Nothing changed; source/ and release/ were built again."])
-    _say(done.advice)
+    say(done.changes or ["Nothing changed; source/ and release/ were built again."])
+    say(done.advice)
 
 
 @app.command()
@@ -134,8 +134,8 @@ def student_pack(
     from autograde.classroom.pack import make_pack
 
     files = make_pack(folder, topic or ())
-    _say([f"{len(files)} files in {folder}. Zip it and hand it out; its README.md says how to begin."])
-    _say(
+    say([f"{len(files)} files in {folder}. Zip it and hand it out; its README.md says how to begin."])
+    say(
         [
             "Students can read the references, the known mistakes and the cases in it: checks run on their own machine."
         ]
@@ -154,12 +154,12 @@ def roster(
     from autograde.classroom.roster import import_roster
 
     came = import_roster(file, folder, id_column)
-    _say([f"{file.name} is a file of {came.kind}'s; ids are from its column {came.column!r}."])
-    _say(came.skipped)
+    say([f"{file.name} is a file of {came.kind}'s; ids are from its column {came.column!r}."])
+    say(came.skipped)
     for label, names in (("added", came.added), ("changed", came.changed), ("unchanged", came.unchanged)):
-        _say([f"{len(names):5} {label}{_listed(names) if label != 'unchanged' else ''}"])
+        say([f"{len(names):5} {label}{_listed(names) if label != 'unchanged' else ''}"])
     if came.absent:
-        _say([f"{len(came.absent):5} in the gradebook, but not in the file; kept{_listed(came.absent)}"])
+        say([f"{len(came.absent):5} in the gradebook, but not in the file; kept{_listed(came.absent)}"])
 
 
 def _listed(names: list[str]) -> str:
@@ -194,7 +194,7 @@ def grades(
 
     path = to or folder / f"grades-{'table' if form is Form.csv else form.value}.csv"
     sheet = write_sheet(folder, form.value, path, template, missing_as_zero, _names(name or []))
-    _say([f"Written: {path}", *sheet.notes])
+    say([f"Written: {path}", *sheet.notes])
 
 
 def _names(pairs: list[str]) -> dict[str, str]:
@@ -243,9 +243,9 @@ def _print_regraded(done: Regraded) -> None:
             )
         out.print(table)
     if len(done.changes) > SHOWN:
-        _say([f"... and {len(done.changes) - SHOWN} more."])
+        say([f"... and {len(done.changes) - SHOWN} more."])
     changed = len({change.student for change in done.changes})
-    _say([f"{done.students} submissions graded again; {changed} students have another score."])
-    _say([f"The old grades are in {done.kept}, the changes beside it."])
+    say([f"{done.students} submissions graded again; {changed} students have another score."])
+    say([f"The old grades are in {done.kept}, the changes beside it."])
     for student, reason in done.failed.items():
         err.print(f"{student} was not graded again: {reason}", markup=False, soft_wrap=True)

@@ -1,138 +1,147 @@
-"""nbgrader's Execute and SaveAutoGrades with our verdicts: cells run in a process of their own, grades are made here.
+"""nbgrader's steps with our verdicts, so that ``nbgrader autograde`` and the formgrader's button use them, too.
 
 A class's ``nbgrader_config.py`` sets ``c.Autograde.sanitize_preprocessors`` and ``autograde_preprocessors`` to the two
 lists here. What an exercise is worth is read from the gradebook, which has it from ``class.toml``: so a score and the
-points that it is out of always belong together.
+points that it is out of always belong together. ``autograde grade`` does the same for a whole class, and faster.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from nbconvert.exporters.exporter import ResourcesDict
 from nbformat import NotebookNode
-from nbformat.v4 import output_from_msg
-from nbgrader import utils
 from nbgrader.api import Gradebook
-from nbgrader.preprocessors import NbGraderPreprocessor, SaveAutoGrades
+from nbgrader.preprocessors import LimitOutput, NbGraderPreprocessor, SaveAutoGrades
+from traitlets import Bool, Float, Integer
 
+from autograde.classroom import notebooks
 from autograde.classroom.choice import CHECK
-from autograde.course import root
-from autograde.notebook import GRADED_SEED, CheckFailed, NotWritten
-from autograde.report import as_html, as_text, headline
-from autograde.run import NotebookResult, grade_submission
-from autograde.submission import plan
+from autograde.classroom.folder import ClassFolder
+from autograde.classroom.grader import UNSAFE, Settings, as_text, record_of, sandbox_or_reason, start_process
+from autograde.classroom.handed_in import collect
+from autograde.classroom.notebooks import Trim, Worth
+from autograde.classroom.records import Records
+from autograde.classroom.seeds import class_secret, seeds, submission_key
+from autograde.confine import Limits
+from autograde.course import CourseError, root
+from autograde.lessons import read_lesson
+from autograde.run import Patience
+from autograde.submission import Submission
 
-SANITIZE_STEPS = [
-    "autograde.classroom.preprocessors.OnlyKnownCells",
-    "nbgrader.preprocessors.ClearOutput",
-    "nbgrader.preprocessors.DeduplicateIds",
-    "nbgrader.preprocessors.OverwriteKernelspec",
-    "nbgrader.preprocessors.OverwriteCells",
-    "nbgrader.preprocessors.CheckCellMetadata",
-]
+SANITIZE_STEPS = ["autograde.classroom.preprocessors.MakeWhole"]
 AUTOGRADE_STEPS = [
     "autograde.classroom.preprocessors.RunAndCheck",
     "nbgrader.preprocessors.IgnorePattern",
-    "nbconvert.preprocessors.ClearMetadataPreprocessor",
     "nbgrader.preprocessors.LimitOutput",
     "autograde.classroom.preprocessors.SaveVerdicts",
     "nbgrader.preprocessors.AssignLatePenalties",
-    "nbgrader.preprocessors.CheckCellMetadata",
 ]
 KEY = "rederive"
 
 
-class OnlyKnownCells(NbGraderPreprocessor):  # type: ignore[misc]
-    """Takes nbgrader's marks off cells that the gradebook does not know.
+def _worth(where: Any) -> Worth:
+    """By exercise: the points that the gradebook has."""
+    with Gradebook(where["db_url"]) as book:
+        cells = book.find_notebook(where["notebook"], where["assignment"]).grade_cells
+        return {cell.name.removeprefix(CHECK): float(cell.max_score) for cell in cells}
 
-    A notebook that was fetched before an exercise was left out still marks its check as graded. nbgrader would refuse
-    the whole submission.
-    """
+
+def _submission(nb: NotebookNode, where: Any) -> Submission:
+    lesson = f"{where['assignment']}/{where['notebook']}"
+    return notebooks.whole(nb, lesson, read_lesson(root(), lesson), _worth(where), root())
+
+
+class MakeWhole(NbGraderPreprocessor):  # type: ignore[misc]
+    """Each check stands once, as released, where it belongs; outputs, tags and other metadata are the lesson's own."""
 
     def preprocess(self, nb: NotebookNode, resources: ResourcesDict) -> tuple[NotebookNode, ResourcesDict]:
-        """Leave the marks of source cells alone, and delete all others."""
-        where = resources["nbgrader"]
-        with Gradebook(where["db_url"]) as book:
-            known = {
-                cell.name for cell in book.find_notebook(where["notebook"], where["assignment"]).source_cells
-            }
-        for cell in nb.cells:
-            entry = cell.metadata.get("nbgrader")
-            if entry is not None and not (isinstance(entry, dict) and entry.get("grade_id") in known):
-                del cell.metadata["nbgrader"]
-        return nb, resources
+        """Put the repaired notebook in the place of the one that was handed in."""
+        submission = _submission(nb, resources["nbgrader"])
+        for note in submission.notes:
+            self.log.warning(note)
+        return submission.notebook, resources
 
 
 class RunAndCheck(NbGraderPreprocessor):  # type: ignore[misc]
-    """Runs the notebook in a process of its own, and puts outputs and reports into its cells."""
+    """Runs the notebook in a sandbox, and puts outputs and reports into its cells. Its settings are those of a class."""
+
+    cell_seconds = Float(60.0, help="Seconds that a cell may run.").tag(config=True)
+    look_seconds = Float(20.0, help="Seconds that one look at a function may take.").tag(config=True)
+    notebook_seconds = Float(900.0, help="Seconds that a whole notebook may take.").tag(config=True)
+    cpu_seconds = Integer(300, help="Seconds of the processor that a notebook may use.").tag(config=True)
+    memory_gb = Float(2.0, help="Memory that a notebook may use, in GB.").tag(config=True)
+    processes = Integer(128, help="Processes and threads that a notebook may have.").tag(config=True)
+    disk_mb = Integer(200, help="What a notebook may write, in MB.").tag(config=True)
+    unsafe = Bool(
+        False, help="Grade without a sandbox: what students hand in runs with your rights. It is marked."
+    ).tag(config=True)
+
+    def grading_settings(self, unsafe: bool = False) -> Settings:
+        """These settings as the grader takes them."""
+        lines = int(LimitOutput(config=self.config).max_lines)
+        return Settings(
+            Patience(self.cell_seconds, self.look_seconds, self.notebook_seconds),
+            Limits(self.cpu_seconds, int(self.memory_gb * 1e9), self.processes, self.disk_mb * 1_000_000),
+            Trim(lines=lines),
+            unsafe or self.unsafe,
+        )
 
     def preprocess(self, nb: NotebookNode, resources: ResourcesDict) -> tuple[NotebookNode, ResourcesDict]:
-        """Grade the notebook; the scores by check cell go into ``resources``."""
-        where = resources["nbgrader"]
-        with Gradebook(where["db_url"]) as book:
-            cells = book.find_notebook(where["notebook"], where["assignment"]).grade_cells
-            worth = {cell.name.removeprefix(CHECK): float(cell.max_score) for cell in cells}
-        submission = plan(nb, Path(f"{where['assignment']}/{where['notebook']}.ipynb"), root())
-        steps = tuple(step for step in submission.steps if not step.check or step.exercise in worth)
-        submission = replace(submission, steps=steps)
-        result = grade_submission(submission, Path(resources["metadata"]["path"]), GRADED_SEED)
-        for index, outputs in result.outputs.items():
-            nb.cells[index].outputs = [_as_node(output) for output in outputs]
-        for cell in nb.cells:
-            if utils.is_grade(cell):
-                _report(cell, result, worth)
-        resources[KEY] = {
-            f"{CHECK}{name}": scaled(graded.score, graded.max_score, worth[name])
-            for name, graded in result.exercises.items()
-        }
-        return nb, resources
+        """Grade the notebook; its record goes into ``resources``."""
+        where, settings = resources["nbgrader"], self.grading_settings()
+        reason = sandbox_or_reason(settings)
+        if reason:
+            raise CourseError(reason)
+        if settings.unsafe:
+            self.log.warning("UNSAFE: grading without a sandbox.")
+        worth, submission = _worth(where), _submission(nb, where)
+        folder = Path(resources["metadata"]["path"])
+        key = submission_key(class_secret(Path.cwd()), where["assignment"], where["student"])
+        with tempfile.TemporaryDirectory(prefix="rederive-") as place:
+            result = notebooks.run(
+                submission,
+                seeds(key, as_text(nb).encode("utf-8", "backslashreplace")),
+                start_process(where["assignment"], settings),
+                settings.patience,
+                collect(folder, [where["notebook"]]).files,
+                Path(place),
+            )
+        remark = UNSAFE if settings.unsafe else ""
+        notebooks.fill(submission.notebook, result, worth, settings.trim, remark)
+        resources[KEY] = record_of(result, worth)
+        _keep(where, resources[KEY], settings)
+        return submission.notebook, resources
 
 
-def scaled(score: float, max_score: float, worth: float) -> float:
-    """A score out of ``max_score`` points as one out of ``worth``."""
-    return float(score) if worth == max_score else score * worth / max_score
-
-
-def _as_node(output: dict[str, Any]) -> NotebookNode:
-    kind = output["output_type"]
-    content = {key: value for key, value in output.items() if key != "output_type"}
-    message = {"header": {"msg_type": kind}, "content": content, "msg_type": kind}
-    node: NotebookNode = output_from_msg(message)
-    return node
-
-
-def _report(cell: NotebookNode, result: NotebookResult, worth: dict[str, float]) -> None:
-    """The report as the check cell's output, and an error where it failed, as a check in a notebook leaves it."""
-    name = cell.metadata.nbgrader.grade_id.removeprefix(CHECK)
-    graded = result.exercises.get(name)
-    if graded is None:
-        cell.outputs = []
-        return
-    topic = result.lesson.split("/")[0]
-    text, html = as_text(graded, topic), as_html(graded, topic)
-    if worth[name] != graded.max_score:
-        points = scaled(graded.score, graded.max_score, worth[name])
-        note = f"In this class the exercise is worth {worth[name]:g} points: this earns {points:.4g}."
-        text, html = f"{text}\n  {note}", f"{html}\n<p>{note}</p>"
-    bundle = {"text/plain": text, "text/html": html}
-    cell.outputs = [_as_node({"output_type": "display_data", "data": bundle, "metadata": {}})]
-    if not graded.ok:
-        kind = NotWritten if graded.not_written else CheckFailed
-        line = headline(graded)
-        error = {"ename": kind.__name__, "evalue": line, "traceback": [f"{kind.__name__}: {line}"]}
-        cell.outputs.append(_as_node({"output_type": "error", **error}))
+def _keep(where: Any, entry: dict[str, Any], settings: Settings) -> None:
+    """Add a notebook's record to those of its student."""
+    records = Records(ClassFolder(Path.cwd(), where["assignment"]))
+    student = where["student"]
+    before = records.read(student) or {"notebooks": {}}
+    kept = {
+        "student": student,
+        "number": records.numbers([student])[student],
+        "assignment": where["assignment"],
+        "unsafe": settings.unsafe,
+        "handed_in": "",  # by nbgrader: `autograde grade` does not take it for its own
+        "left_out": [],
+        "recorded": True,
+        "notebooks": before["notebooks"] | {where["notebook"]: entry},
+    }
+    records.write(student, json.loads(json.dumps(kept)))
 
 
 class SaveVerdicts(SaveAutoGrades):  # type: ignore[misc]
     """Writes the scores that ``RunAndCheck`` found; a check cell without one gets zero."""
 
     def _add_score(self, cell: NotebookNode, resources: ResourcesDict) -> None:
-        grade = self.gradebook.find_grade(
-            cell.metadata["nbgrader"]["grade_id"], self.notebook_id, self.assignment_id, self.student_id
-        )
-        grade.auto_score = float(resources.get(KEY, {}).get(cell.metadata["nbgrader"]["grade_id"], 0))
+        name = cell.metadata["nbgrader"]["grade_id"]
+        grade = self.gradebook.find_grade(name, self.notebook_id, self.assignment_id, self.student_id)
+        entry = resources.get(KEY, {}).get("exercises", {}).get(name.removeprefix(CHECK))
+        grade.auto_score = 0.0 if entry is None else float(entry["score"])
         grade.needs_manual_grade = grade.manual_score is not None
         self.gradebook.db.commit()

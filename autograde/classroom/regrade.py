@@ -106,7 +106,7 @@ def regrade_all(
     """
     made = open_class(folder, assignment)
     with opened(made) as book:
-        _refuse(made, book)
+        refuse_other_points(made, book)
         before, penalties = _scores(book, assignment), _penalties(book, assignment)
     students = submitters(made)
     if not students:
@@ -133,7 +133,12 @@ def regrade_all(
     return done
 
 
-def _refuse(made: ClassFolder, book: Any) -> None:
+def refuse_other_points(made: ClassFolder, book: Any) -> None:
+    """Refuse to grade when ``class.toml`` and the gradebook do not agree.
+
+    Raises:
+        CourseError: they do not, or the gradebook has no such assignment.
+    """
     known = recorded(book, made.topic)
     if known is None:
         there = ", ".join(entry.name for entry in book.assignments) or "none"

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+import autograde.handover
 import autograde.notebook
 from autograde.course import exercises
 from autograde.exercise import Case, Requirement
@@ -411,7 +412,7 @@ def test_open_lesson_lists_its_exercises_and_explains_a_wrong_name(monkeypatch):
 
 
 def test_where_the_notebook_was_handed_over_a_check_decides_nothing(monkeypatch):
-    monkeypatch.setattr(autograde.notebook, "HANDED_OVER", True)
+    monkeypatch.setattr(autograde.handover, "ACTIVE", True)
     assert open_lesson("rnn/01_vanilla_rnn").rnn_step(stub) is None
 
 

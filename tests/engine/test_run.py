@@ -1,6 +1,5 @@
 """Whole notebooks in a process of their own: what the code earned, whatever stands around it."""
 
-import functools
 import json
 import os
 import signal
@@ -14,6 +13,7 @@ import cloudpickle
 import pytest
 import torch
 
+import autograde.process
 import autograde.run
 import autograde.session
 from autograde.course import exercises
@@ -23,8 +23,9 @@ from autograde.lessons import lesson_info, read_lesson
 from autograde.nests import map_tensors
 from autograde.observe import Stopped
 from autograde.probes import outputs
+from autograde.process import environment
 from autograde.run import grade_notebook
-from autograde.session import Session, environment
+from autograde.session import Session
 from autograde.submission import Submission
 from autograde.values import SeenTensor, leaves
 from engine.helpers import ANSWERS, LESSON, ROOT, code_cell, position, solved, write
@@ -40,8 +41,8 @@ TOTAL = sum(POINTS.values())
 def _short_limits():
     """Seconds, not minutes."""
     patch = pytest.MonkeyPatch()
-    patch.setattr(autograde.session, "GRACE", 1.5)
-    patch.setattr(autograde.run, "Session", functools.partial(Session, cell_seconds=8.0, look_seconds=6.0))
+    patch.setattr(autograde.process, "GRACE", 1.5)
+    patch.setattr(autograde.run, "PATIENCE", autograde.run.Patience(cell=8.0, look=6.0))
     yield
     patch.undo()
 
@@ -506,11 +507,8 @@ def payloads():
         for requirement in made.requirements:
             for sample in samples(requirement, graded=True, seed=1):
                 with autograde.session._by_value("autograde.exercises.rnn"):
-                    yield (
-                        made,
-                        sample,
-                        cloudpickle.dumps((requirement.probe, dict(sample.inputs), made.forbids)),
-                    )
+                    probe = autograde.session._probe_bytes(requirement.probe)
+                    yield made, sample, probe + autograde.session._input_bytes(dict(sample.inputs))
 
 
 def test_what_is_sent_holds_no_reference_no_mistake_and_no_sentence():
