@@ -41,6 +41,7 @@ AUTOGRADE_STEPS = [
     "nbgrader.preprocessors.AssignLatePenalties",
 ]
 KEY = "rederive"
+NOTES = "rederive_notes"
 
 
 def _worth(where: Any) -> Worth:
@@ -63,6 +64,9 @@ class MakeWhole(NbGraderPreprocessor):  # type: ignore[misc]
         submission = _submission(nb, resources["nbgrader"])
         for note in submission.notes:
             self.log.warning(note)
+        submission.notebook.metadata[NOTES] = list(
+            submission.notes
+        )  # for the next step, which reads the file again
         return submission.notebook, resources
 
 
@@ -112,7 +116,9 @@ class RunAndCheck(NbGraderPreprocessor):  # type: ignore[misc]
             )
         remark = UNSAFE if settings.unsafe else ""
         notebooks.fill(submission.notebook, result, worth, settings.trim, remark)
-        resources[KEY] = record_of(result, worth)
+        entry = record_of(result, worth)
+        entry["notes"] = [*nb.metadata.get(NOTES, ()), *entry["notes"]]
+        resources[KEY] = entry
         _keep(where, resources[KEY], settings)
         return submission.notebook, resources
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -38,12 +39,16 @@ class Recorder:
     def __enter__(self) -> Recorder:
         from nbgrader.api import Gradebook
 
+        self._quiet = warnings.catch_warnings()
+        self._quiet.__enter__()
+        warnings.simplefilter("ignore")  # SQLAlchemy's, about nbgrader's own sessions
         with in_folder(self._made.root):
             self._book = self._patiently(lambda: Gradebook(self._where.db_url, self._where.course_id))
         return self
 
     def __exit__(self, *_: object) -> None:
         self._book.close()
+        self._quiet.__exit__()
 
     def graded(self) -> set[str]:
         """The students whose submission the gradebook has."""

@@ -8,7 +8,7 @@ from engine.helpers import TOPIC, exercise, requirement, toy_topic
 from toyclass import ONE, TWO, answered, autograde, bank, hand_in, new_class
 
 from autograde import run
-from autograde.classroom import preprocessors, regrade
+from autograde.classroom import grader, notebooks, preprocessors, regrade
 from autograde.classroom.book import opened
 from autograde.classroom.choice import read_choice
 from autograde.classroom.preprocessors import scaled
@@ -91,7 +91,8 @@ def test_partial_credit_stays_proportional(chosen):
 def test_a_process_of_its_own_gives_the_same(chosen, monkeypatch):
     made, _, _ = chosen
     before = scores(made)
-    monkeypatch.setattr(preprocessors, "grade_submission", run.grade_submission)
+    monkeypatch.setattr(notebooks, "grade_submission", run.grade_submission)
+    monkeypatch.setattr(preprocessors, "start_process", grader.start_process)
     autograde(made, "late")
     assert scores(made) == before
 
