@@ -39,16 +39,12 @@ class Recorder:
     def __enter__(self) -> Recorder:
         from nbgrader.api import Gradebook
 
-        self._quiet = warnings.catch_warnings()
-        self._quiet.__enter__()
-        warnings.simplefilter("ignore")  # SQLAlchemy's, about nbgrader's own sessions
         with in_folder(self._made.root):
             self._book = self._patiently(lambda: Gradebook(self._where.db_url, self._where.course_id))
         return self
 
     def __exit__(self, *_: object) -> None:
         self._book.close()
-        self._quiet.__exit__()
 
     def graded(self) -> set[str]:
         """The students whose submission the gradebook has."""
@@ -137,7 +133,9 @@ class Recorder:
         deadline, told = time.monotonic() + PATIENCE, False
         while True:
             try:
-                return work()
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # SQLAlchemy's, about nbgrader's own sessions
+                    return work()
             except OperationalError as error:
                 if "locked" not in str(error) and "timeout" not in str(error):
                     raise CourseError(f"The gradebook cannot be written: {error.orig}.") from None

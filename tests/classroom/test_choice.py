@@ -11,7 +11,7 @@ from autograde import run
 from autograde.classroom import grader, notebooks, preprocessors, regrade
 from autograde.classroom.book import opened
 from autograde.classroom.choice import read_choice
-from autograde.classroom.preprocessors import scaled
+from autograde.classroom.notebooks import scaled
 from autograde.classroom.regrade import regrade_all
 from autograde.classroom.update import update_class
 from autograde.course import CourseError
