@@ -178,6 +178,8 @@ def _uses(function: Function) -> Iterator[Function]:
 
 
 def _given_names(source: str) -> Iterator[str]:
+    if "given" not in source:
+        return
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):

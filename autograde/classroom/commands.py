@@ -213,15 +213,16 @@ def regrade_all(
 
     The old grades are kept in regraded/. Exit status 1 if a submission could not be graded; its old grades stay.
     """
+    from autograde.classroom.grading import Progress as Told
     from autograde.classroom.regrade import regrade_all as regrade
 
     with _progress() as bar:
         task = bar.add_task("grading again", total=None)
 
-        def advance(student: str) -> None:
-            bar.update(task, description=student, advance=1)
+        def advance(number: int, verdict: str) -> None:
+            bar.update(task, description=f"submission {number}: {verdict}", advance=1)
 
-        done = regrade(folder, assignment, lambda total: bar.update(task, total=total), advance)
+        done = regrade(folder, assignment, Told(lambda total: bar.update(task, total=total), advance))
     _print_regraded(done)
     if done.failed:
         raise typer.Exit(WRONG)

@@ -15,8 +15,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from autograde.classroom.book import opened
-from autograde.classroom.folder import ClassFolder, open_class
+from autograde.classroom.book import opened, recorded
+from autograde.classroom.choice import CHECK, read_choice
+from autograde.classroom.folder import ClassFolder, course_directory, open_class
 from autograde.classroom.grader import (
     Job,
     Outcome,
@@ -30,11 +31,11 @@ from autograde.classroom.notebooks import Worth
 from autograde.classroom.pools import Pool, cluster, local
 from autograde.classroom.recorder import Recorder
 from autograde.classroom.records import Record, Records
-from autograde.classroom.regrade import refuse_other_points, submitters
 from autograde.classroom.sandbox import NoSandbox
 from autograde.classroom.seeds import class_secret, submission_key
+from autograde.classroom.update import differences
 from autograde.course import CourseError, root
-from autograde.lessons import read_lesson
+from autograde.lessons import all_lessons, read_lesson
 
 TRIES = 2
 """How often a submission is graded whose worker died."""
@@ -67,6 +68,7 @@ class Graded:
         total: submissions that were to be graded.
         skipped: submissions that were graded before, and have not changed.
         verdicts: how many notebooks had each verdict.
+        kept: by student: why the old grades were kept, where that was asked for.
         stopped: whether somebody stopped it.
     """
 
@@ -74,6 +76,7 @@ class Graded:
     skipped: int = 0
     done: int = 0
     verdicts: dict[str, int] = field(default_factory=dict)
+    kept: dict[str, str] = field(default_factory=dict)
     stopped: bool = False
 
 
@@ -83,13 +86,18 @@ def worth_of(made: ClassFolder) -> dict[str, dict[str, float]]:
     Raises:
         CourseError: the class has no such assignment, or ``class.toml`` says something else than the gradebook.
     """
-    from autograde.classroom.book import recorded
-    from autograde.classroom.choice import CHECK
-
     with opened(made) as book:
-        refuse_other_points(made, book)
         known = recorded(book, made.topic)
-    assert known is not None
+        there = ", ".join(entry.name for entry in book.assignments) or "none"
+    if known is None:
+        raise CourseError(f"There is no assignment {made.topic!r} in the gradebook. There are: {there}.")
+    if made.choice.exists():
+        choice = read_choice(made.choice, all_lessons(root()))
+        changes = differences(choice, made.topic, known) if made.topic in choice.topics else []
+        if changes:
+            raise CourseError(
+                f"class.toml was changed ({changes[0]}). First bring the class up to date: autograde update-class"
+            )
     return {
         notebook: {name.removeprefix(CHECK): points for name, points in cells.items()}
         for notebook, cells in known.points.items()
@@ -112,6 +120,7 @@ def grade_class(
     scheduler: str | None = None,
     force: bool = False,
     unsafe: bool = False,
+    keep_old: bool = False,
     progress: Progress | None = None,
 ) -> Graded:
     """Grade what was handed in, and write points, notebooks and records.
@@ -124,6 +133,7 @@ def grade_class(
         scheduler: the address of a Dask scheduler, whose workers grade instead.
         force: grade again what was graded before and has not changed.
         unsafe: without a sandbox.
+        keep_old: who has grades keeps them when the submission cannot be graded now.
 
     Raises:
         CourseError: there is nothing to grade, no sandbox, or no such student; nothing was changed then. Or the gradebook
@@ -136,7 +146,7 @@ def grade_class(
     reason = "" if scheduler else sandbox_or_reason(settings)
     if reason:
         raise CourseError(reason)
-    with Records(made).locked(), Recorder(made, told.say) as recorder:
+    with Records(made).locked(), Recorder(made, told.say, keep_old) as recorder:
         tickets = list(_tickets(made, chosen, worth, settings, recorder, force))
         done = Graded(total=len(tickets), skipped=len(chosen) - len(tickets))
         told.begin(len(tickets))
@@ -147,10 +157,24 @@ def grade_class(
     return done
 
 
-def _chosen(made: ClassFolder, students: Sequence[str]) -> list[str]:
-    everybody = submitters(made)
+def submissions(made: ClassFolder) -> list[str]:
+    """Everybody who has a folder for the assignment in ``submitted/``.
+
+    Raises:
+        CourseError: nobody has.
+    """
+    where = course_directory(made)
+    pattern = Path(where.format_path(where.submitted_directory, "*", made.topic))
+    depth = pattern.parts.index("*")
+    places = Path(*pattern.parts[:depth]).glob(str(Path(*pattern.parts[depth:])))
+    everybody = sorted(place.parts[depth] for place in places if place.is_dir())
     if not everybody:
         raise CourseError(f"Nobody has handed in {made.topic}: there is no submitted/STUDENT/{made.topic}.")
+    return everybody
+
+
+def _chosen(made: ClassFolder, students: Sequence[str]) -> list[str]:
+    everybody = submissions(made)
     unknown = [name for name in students if name not in everybody]
     if unknown:
         raise CourseError(f"{unknown[0]!r} has not handed in {made.topic}. See submitted/.")
@@ -277,7 +301,9 @@ class _Batch:
 
     def _write(self, ticket: Ticket, outcome: Outcome) -> None:
         record = new_record(ticket, outcome)
-        self._recorder.write(ticket.student, record, outcome.texts, ticket.handed_in)
+        kept = self._recorder.write(ticket.student, record, outcome.texts, ticket.handed_in)
+        if kept:
+            self._done.kept[ticket.student] = kept
         verdicts = [entry["verdict"] for entry in outcome.records.values()]
         for verdict in verdicts:
             self._done.verdicts[verdict] = self._done.verdicts.get(verdict, 0) + 1

@@ -24,6 +24,7 @@ from autograde.classroom.folder import ClassFolder
 from autograde.classroom.grader import UNSAFE, Settings, as_text, record_of, sandbox_or_reason, start_process
 from autograde.classroom.handed_in import collect
 from autograde.classroom.notebooks import Trim, Worth
+from autograde.classroom.recorder import set_grade
 from autograde.classroom.records import Records
 from autograde.classroom.seeds import class_secret, seeds, submission_key
 from autograde.confine import Limits
@@ -148,6 +149,5 @@ class SaveVerdicts(SaveAutoGrades):  # type: ignore[misc]
         name = cell.metadata["nbgrader"]["grade_id"]
         grade = self.gradebook.find_grade(name, self.notebook_id, self.assignment_id, self.student_id)
         entry = resources.get(KEY, {}).get("exercises", {}).get(name.removeprefix(CHECK))
-        grade.auto_score = 0.0 if entry is None else float(entry["score"])
-        grade.needs_manual_grade = grade.manual_score is not None
+        set_grade(grade, entry)
         self.gradebook.db.commit()

@@ -29,8 +29,11 @@ T = TypeVar("T")
 class Recorder:
     """The only writer of an assignment's gradebook while a class is graded. Use it as a context manager."""
 
-    def __init__(self, made: ClassFolder, say: Callable[[str], None] = lambda line: None) -> None:
+    def __init__(
+        self, made: ClassFolder, say: Callable[[str], None] = lambda line: None, keep_old: bool = False
+    ) -> None:
         self._made = made
+        self._keep_old = keep_old
         self._say = say
         self.records = Records(made)
         self._where = course_directory(made)
@@ -53,16 +56,23 @@ class Recorder:
         book.db.rollback()
         return found
 
-    def write(self, student: str, record: Record, texts: Mapping[str, str], handed_in: HandedIn) -> None:
+    def write(self, student: str, record: Record, texts: Mapping[str, str], handed_in: HandedIn) -> str:
         """Keep everything that came of a submission.
+
+        Returns:
+            Why the old grades were kept instead; empty when they were not.
 
         Raises:
             CourseError: the gradebook stayed locked.
         """
+        unusable = _unusable(record) if self._keep_old and student in self.graded() else ""
+        if unusable:
+            return unusable
         self.records.write(student, record | {"recorded": False})
         self._files(student, texts, handed_in)
         self._gradebook(student, record)
         self.records.write(student, record | {"recorded": True})
+        return ""
 
     def _files(self, student: str, texts: Mapping[str, str], handed_in: HandedIn) -> None:
         place = self._made.autograded(student)
@@ -101,7 +111,7 @@ class Recorder:
                 for comment in notebook.comments:
                     unchanged = entry is not None and comment.name in entry.get("unchanged", ())
                     comment.auto_comment = "No response." if unchanged else None
-                if late or notebook.late_submission_penalty is not None:
+                if late:
                     self._penalty(submission, notebook)
             book.db.commit()
         except BaseException:
@@ -111,20 +121,18 @@ class Recorder:
             book.db.expire_all()
 
     def _penalty(self, submission: Any, notebook: Any) -> None:
-        """What nbgrader's AssignLatePenalties does, with the class's own plugin."""
+        """What nbgrader's AssignLatePenalties does, with the class's own plugin; a penalty given by hand stays."""
         from nbgrader.preprocessors import AssignLatePenalties
 
         step = AssignLatePenalties(config=self._config)
         step.init_plugin()
         self._book.db.flush()
         self._book.db.refresh(notebook)
-        notebook.late_submission_penalty = None
-        if submission.total_seconds_late > 0:
-            penalty = step.plugin_inst.late_submission_penalty(
-                submission.student.id, notebook.score, submission.total_seconds_late
-            )
-            if penalty is not None:
-                notebook.late_submission_penalty = step._check_late_penalty(notebook, penalty)
+        penalty = step.plugin_inst.late_submission_penalty(
+            submission.student.id, notebook.score, submission.total_seconds_late
+        )
+        if penalty is not None:
+            notebook.late_submission_penalty = step._check_late_penalty(notebook, penalty)
 
     def _patiently(self, work: Callable[[], T]) -> T:
         """Do it again while the database is locked."""
@@ -151,9 +159,26 @@ class Recorder:
 
 
 def _set_grade(grade: Any, entry: Record | None) -> None:
-    exercise = entry["exercises"].get(grade.name.removeprefix(CHECK)) if entry is not None else None
-    grade.auto_score = 0.0 if exercise is None else float(exercise["score"])
-    grade.needs_manual_grade = grade.manual_score is not None
+    set_grade(grade, entry["exercises"].get(grade.name.removeprefix(CHECK)) if entry is not None else None)
+
+
+def set_grade(grade: Any, exercise: Record | None) -> None:
+    """Write an exercise's points into the gradebook.
+
+    Where grading itself failed, what was there stays, or nothing is written: our mistake is never a student's zero. nbgrader
+    then lists the exercise as one that needs to be graded by hand.
+    """
+    failed = exercise is not None and exercise["verdict"] == "grader-error"
+    if not failed:
+        grade.auto_score = 0.0 if exercise is None else float(exercise["score"])
+    grade.needs_manual_grade = failed or grade.manual_score is not None
+
+
+def _unusable(record: Record) -> str:
+    """Why a submission could not be graded as it should; empty when it could."""
+    entries = record["notebooks"].values()
+    bad = next((e for e in entries if e["verdict"] in ("malformed", "grader-error")), None)
+    return "" if bad is None else str(bad["message"])
 
 
 def _stamp(folder: Path) -> str:

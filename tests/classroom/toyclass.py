@@ -1,7 +1,9 @@
 """A made-up course with two notebooks in one series, and a class that does it; a command line in this process."""
 
+import contextlib
 import json
 import sys
+from concurrent.futures import Future
 from pathlib import Path
 
 import nbformat
@@ -13,13 +15,14 @@ from engine.helpers import TOPIC, exercise, requirement, toy_course, toy_topic
 
 from autograde import cli, course
 from autograde.build import build, write
-from autograde.classroom import notebooks, preprocessors
+from autograde.classroom import grader, grading, notebooks, preprocessors
 from autograde.classroom.folder import ClassFolder, convert, make_class
 from autograde.compare import Finding
 from autograde.grade import failed, grade
 from autograde.observe import LocalObserver
 from autograde.run import NotebookResult
 
+START = grader.start_process
 ONE = "01_toys"
 TWO = "02_more"
 LESSON = """\
@@ -119,10 +122,29 @@ def grade_here(submission, folder, seeds, **how):
     return NotebookResult(submission.lesson, results)
 
 
+class Here:
+    """A pool whose only worker is this process."""
+
+    width = 1
+
+    def submit(self, job):
+        future = Future()
+        try:
+            future.set_result(grader.grade_job(job))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+    def renew(self):
+        pass
+
+
 @pytest.fixture(scope="module")
 def quick():
     """Notebooks are graded in this process."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(grading, "local", lambda *arguments: contextlib.nullcontext(Here()))
+        patch.setattr(grader, "start_process", lambda topic, settings: None)
         patch.setattr(notebooks, "grade_submission", grade_here)
         patch.setattr(preprocessors, "start_process", lambda topic, settings: None)
         yield
