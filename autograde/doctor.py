@@ -217,7 +217,7 @@ def _triton() -> Iterator[Finding]:
 
 
 def _bubblewrap() -> Iterator[Finding]:
-    purpose = "tests that cut off the network; the sandbox for other people's notebooks will need it"
+    purpose = "the sandbox in which other people's notebooks are graded; tests that cut off the network"
     if not sys.platform.startswith("linux"):
         remedy = "work on Linux; on Windows, inside WSL"
         yield Finding("bubblewrap", False, purpose, "exists for Linux only", remedy)

@@ -80,7 +80,7 @@ The checks run on your own machine. So everything that they need is in this fold
 - the reference implementations (`utils/reference/`) and the known mistakes with their sentences
   (`autograde/exercises/`);
 - the cases on which you are checked, and the seed that `autograde check` draws them with (`GRADED_SEED` in
-  `autograde/notebook.py`). In this version a class is graded with the same cases and the same seed.
+  `autograde/notebook.py`). When a class is graded, the same cases are drawn with other, secret seeds.
 
 Not here: the solved notebooks, the course's own tests, other people's work, and your class's points and gradebook.
 

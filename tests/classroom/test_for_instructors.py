@@ -177,12 +177,16 @@ def test_a_block_in_another_language_is_noticed():
         blocks("```sh\nls\n```\n")
 
 
-def test_the_document_says_the_seed_that_the_code_has():
-    from autograde.notebook import GRADED_SEED
+def test_the_document_names_every_verdict_and_setting():
+    from autograde.classroom.feedback import INSTRUCTOR
+    from autograde.classroom.preprocessors import RunAndCheck
 
-    assert f"`GRADED_SEED = {GRADED_SEED}` in `autograde/notebook.py`" in " ".join(
-        DOCUMENT.read_text().split()
-    )
+    text = DOCUMENT.read_text(encoding="utf-8")
+    for verdict in INSTRUCTOR:
+        assert f"`{verdict}`" in text, verdict
+    config = (root() / "autograde" / "classroom" / "nbgrader_config.py").read_text(encoding="utf-8")
+    for name in RunAndCheck.class_own_traits(config=True):
+        assert f"c.RunAndCheck.{name}" in config + text, name
 
 
 def test_the_lesson_of_the_document_is_there():
