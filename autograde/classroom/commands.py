@@ -84,45 +84,6 @@ def update_class(folder: ClassOption = Path()) -> None:
 
 
 @app.command()
-def demo_class(
-    folder: Annotated[Path, typer.Argument(help="A new folder for the class.")],
-    students: Annotated[int, typer.Option(help="How many students.", min=6, max=400)] = 12,
-    topic: Annotated[str, typer.Option(help="The series they hand in.")] = "rnn",
-    notebook: Annotated[
-        str | None, typer.Option(help="Only this notebook of the series, such as 01_vanilla_rnn.")
-    ] = None,
-) -> None:
-    """Make a class of made-up students, grade it, write feedback and grades.csv, and print the table.
-
-    Exit status 1 if anybody's score is not what their submission earned.
-    """
-    from autograde.classroom.demo import demo
-
-    with _progress() as bar:
-        task = bar.add_task("making the class", total=students)
-
-        def advance(student: str) -> None:
-            bar.update(task, description=student, advance=1)
-
-        rows = demo(folder, topic, students, advance, notebook)
-    table = Table(title=f"{topic}: {len(rows)} students", title_justify="left")
-    for heading in ("student", "handed in"):
-        table.add_column(heading)
-    for heading in ("expected", "score"):
-        table.add_column(heading, justify="right")
-    for row in rows:
-        table.add_row(
-            row.student, row.what, f"{row.expected:g}", f"{row.score:g}" + ("" if row.right else "  WRONG")
-        )
-    out.print(table)
-    wrong = [row for row in rows if not row.right]
-    out.print(f"Grades: {folder / 'grades.csv'}. Feedback: {folder / 'feedback'}.", markup=False)
-    if wrong:
-        err.print(f"{len(wrong)} scores are not what the submissions earned.")
-        raise typer.Exit(WRONG)
-
-
-@app.command()
 def student_pack(
     folder: Annotated[Path, typer.Argument(help="A new folder, to be zipped and handed to students.")],
     topic: Annotated[

@@ -7,7 +7,7 @@ import builtins
 import csv
 import inspect
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,6 +16,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from autograde.classroom.folder import ClassFolder, convert, in_folder, make_class
+from autograde.classroom.grading import Progress, grade_class
 from autograde.course import exercises, root
 from autograde.exercise import Exercise, Mistake
 from autograde.grade import grade
@@ -60,29 +61,45 @@ class Row:
 
 
 def demo(
-    folder: Path, topic: str, count: int, on_student: Callable[[str], None], notebook: str | None = None
+    folder: Path,
+    topic: str,
+    count: int,
+    progress: Progress | None = None,
+    notebook: str | None = None,
+    workers: int | None = None,
 ) -> list[Row]:
     """Make the class, grade it, write feedback and ``grades.csv``.
 
     Args:
         folder: a new folder.
         count: how many students, at least 6.
-        on_student: is told each student who has been graded.
+        progress: is told how far it is.
         notebook: the only one of the series that is handed out; otherwise all of them.
+        workers: processes that grade.
 
     Raises:
         CourseError: the folder is not empty, the topic has no lessons, or nbgrader stopped.
     """
+    made, students = make_demo(folder, topic, count, notebook)
+    grade_class(folder, topic, workers=workers, progress=progress)
+    convert("GenerateFeedback", made)
+    return rows(made, students)
+
+
+def make_demo(
+    folder: Path, topic: str, count: int, notebook: str | None = None
+) -> tuple[ClassFolder, list[Student]]:
+    """A class with what its students have handed in, not graded yet."""
     made = make_class(folder, topic, notebook=notebook)
     students = list(cast(topic, count, notebook))
     for student in students:
         hand_in(made, student)
     _register(made, students)
-    for student in students:
-        if not student.missing:
-            convert("Autograde", made, student.name)
-        on_student(student.name)
-    convert("GenerateFeedback", made)
+    return made, students
+
+
+def rows(made: ClassFolder, students: list[Student]) -> list[Row]:
+    """What the students have earned, beside what the gradebook says."""
     scores = export(made)
     return [Row(s.name, s.what, s.expected, scores.get(s.name, 0.0)) for s in students]
 

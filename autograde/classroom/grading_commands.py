@@ -16,7 +16,9 @@ from autograde.classroom.commands import WRONG, ClassOption, err, out, say
 from autograde.course import CourseError
 
 if TYPE_CHECKING:
+    from autograde.classroom.demo import Row
     from autograde.classroom.grading import Graded
+    from autograde.classroom.hostile import Siege
 
 app = typer.Typer()
 STOPPED = 130
@@ -160,3 +162,84 @@ def regrade(
     say([again.report, "", again.comparison])
     if not again.same:
         raise typer.Exit(WRONG)
+
+
+@app.command()
+def demo_class(
+    folder: Annotated[Path, typer.Argument(help="A new folder for the class.")],
+    students: Annotated[int, typer.Option(help="How many students.", min=6, max=400)] = 12,
+    topic: Annotated[str, typer.Option(help="The series they hand in.")] = "rnn",
+    notebook: Annotated[
+        str | None, typer.Option(help="Only this notebook of the series, such as 01_vanilla_rnn.")
+    ] = None,
+    hostile: Annotated[
+        bool, typer.Option("--hostile", help="Add the battery of hostile submissions, for one notebook.")
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that grade.", min=1, show_default="one a processor")
+    ] = None,
+) -> None:
+    """Make a class of made-up students, grade it, write feedback and grades.csv, and print the table.
+
+    Exit status 1 if anybody's score is not what their submission earned.
+    """
+    from autograde.classroom.demo import demo
+    from autograde.classroom.grading import Progress as Told
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=err, transient=True) as bar:
+        task = bar.add_task("making the class", total=None)
+
+        def begin(total: int) -> None:
+            bar.reset(task, total=total, description="grading")
+
+        def advance(number: int, verdict: str) -> None:
+            bar.update(task, description=f"submission {number}: {verdict}", advance=1)
+
+        if hostile:
+            from autograde.classroom.hostile import besieged
+
+            siege = besieged(folder, topic, students, Told(begin, advance), notebook, workers)
+        else:
+            rows = demo(folder, topic, students, Told(begin, advance), notebook, workers)
+    wrong = _say_siege(siege) if hostile else _say_scores(rows, topic)
+    say([f"Grades: {folder / 'grades.csv'}. Feedback: {folder / 'feedback'}."])
+    if wrong:
+        err.print(f"{wrong} scores or verdicts are not what they should be.")
+        raise typer.Exit(WRONG)
+
+
+def _say_scores(rows: list[Row], topic: str) -> int:
+    table = Table(title=f"{topic}: {len(rows)} students", title_justify="left")
+    for heading in ("student", "handed in"):
+        table.add_column(heading)
+    for heading in ("expected", "score"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        score = f"{row.score:g}" + ("" if row.right else "  WRONG")
+        table.add_row(row.student, row.what, f"{row.expected:g}", score)
+    out.print(table)
+    return sum(not row.right for row in rows)
+
+
+def _say_siege(siege: Siege) -> int:
+    wrong = _say_scores(siege.honest, "honest")
+    table = Table(title=f"{len(siege.attacks)} hostile submissions", title_justify="left")
+    for heading in ("", "what it does", "verdict"):
+        table.add_column(heading)
+    for heading in ("score", "right"):
+        table.add_column(heading, justify="right")
+    for attack in siege.attacks:
+        mark = "" if attack.right else "  WRONG"
+        table.add_row(
+            attack.number, attack.title, attack.verdict, f"{attack.score:g}{mark}", f"{attack.most:g}"
+        )
+    out.print(table)
+    moved = siege.moved
+    say(
+        [
+            f"{len(siege.honest)} honest students: {len(moved)} scores differ from those without the hostile ones.",
+            f"Graded in {siege.seconds:.0f} s.",
+        ]
+    )
+    return wrong + len(moved) + sum(not attack.right for attack in siege.attacks)

@@ -30,6 +30,9 @@ MAX_BYTES = 20_000_000
 MAX_CELLS = 2_000
 MAX_SOURCE = 1_000_000
 MARK = "nbgrader"
+HARMLESS = ("text/plain", "image/png", "image/jpeg")
+"""Kinds of output that are kept. HTML, SVG and scripts of a student's would run in the browser of who reads the feedback."""
+TAG = re.compile(r"<(?=[A-Za-z/!?])")
 IDENTITY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 Worth = Mapping[str, float]
 """By exercise: the points that it is worth in a class."""
@@ -82,6 +85,8 @@ class _Repair:
             cell.id: cell.metadata["tags"] for cell in self.released.cells if "tags" in cell.metadata
         }
 
+        self.texts = {cell.source for cell in self.released.cells}
+
     def check(self, exercise: str) -> NotebookNode:
         """The check cell of an exercise, as it was released."""
         cell = self.known[f"{CHECK}{exercise}"]
@@ -101,7 +106,10 @@ class _Repair:
         """
         kind = cell.cell_type if cell.cell_type in ("code", "markdown", "raw") else "raw"
         identity = cell.get("id")
-        made = NotebookNode(cell_type=kind, source=cell.source, metadata=NotebookNode())
+        text = cell.source
+        if kind != "code" and text not in self.texts:
+            text = TAG.sub("&lt;", text)  # text of the student's own: HTML in it is shown, not run
+        made = NotebookNode(cell_type=kind, source=text, metadata=NotebookNode())
         if kind == "code":
             made.update(outputs=[], execution_count=None)
         if marked and name is not None:
@@ -206,7 +214,7 @@ def fill(notebook: NotebookNode, result: NotebookResult, worth: Worth, trim: Tri
 
 def _kept(outputs: tuple[dict[str, Any], ...], trim: Trim) -> Iterator[NotebookNode]:
     room = trim.lines
-    for output in outputs:
+    for output in map(_harmless, outputs):
         if output.get("output_type") == "stream":
             lines = str(output.get("text", ""))[: trim.characters].split("\n")
             if room >= 0 and len(lines) > room:
@@ -222,6 +230,14 @@ def _kept(outputs: tuple[dict[str, Any], ...], trim: Trim) -> Iterator[NotebookN
             yield as_node(output)
         except Exception:  # the notebook's process may send anything
             continue
+
+
+def _harmless(output: dict[str, Any]) -> dict[str, Any]:
+    data = output.get("data")
+    if not isinstance(data, dict):
+        return output
+    kept = {kind: value for kind, value in data.items() if kind in HARMLESS}
+    return {**output, "data": kept or {"text/plain": "(an output that is not shown here)"}, "metadata": {}}
 
 
 def as_node(output: Mapping[str, Any]) -> NotebookNode:
