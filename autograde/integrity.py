@@ -12,11 +12,10 @@ from collections.abc import Iterator
 from types import FunctionType, ModuleType, TracebackType
 from typing import Any
 
-import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from autograde import frames, meters, observe, probes, values, wire
+from autograde import frames, meters, modes, observe, probes, values, wire
 
 ELSEWHERE = {
     "_thread.start_new_thread": "started a thread",
@@ -31,11 +30,10 @@ class Seal:
     """The functions and methods that make observations, as they were before a notebook ran."""
 
     def __init__(self, *more: ModuleType) -> None:
-        modules = (frames, meters, observe, probes, values, wire, *more)
+        modules = (frames, meters, modes, observe, probes, values, wire, *more)
         places: list[Any] = [*modules, TorchDispatchMode, TorchFunctionMode]
         places += [cls for module in modules for cls in vars(module).values() if _own_class(cls, module)]
         self._places = [(place, _parts(place)) for place in places]
-        self._modes = _modes()
 
     def broken(self) -> str:
         """One sentence about the first part that is not what it was; empty when all is well."""
@@ -44,8 +42,6 @@ class Seal:
             for name, (part, code) in known.items():
                 if now.get(name) is not part or getattr(part, "__code__", None) is not code:
                     return f"{getattr(place, '__name__', place)}.{name} was replaced."
-        if _modes() != self._modes:
-            return "A mode of torch was entered or left, and stayed so."
         return ""
 
 
@@ -58,10 +54,6 @@ def _parts(place: Any) -> dict[str, tuple[Any, Any]]:
     kinds = (FunctionType, type, classmethod, staticmethod, property)
     found = {name: part for name, part in vars(place).items() if isinstance(part, kinds)}
     return {name: (part, getattr(part, "__code__", None)) for name, part in found.items()}
-
-
-def _modes() -> tuple[int, int]:
-    return torch._C._len_torch_dispatch_stack(), torch._C._len_torch_function_stack()
 
 
 class Alone:

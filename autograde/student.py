@@ -23,6 +23,7 @@ from traitlets.config import Config
 from autograde import handover
 from autograde.frames import Broken, receive, send
 from autograde.integrity import Alone, Seal
+from autograde.modes import entered, no_modes
 from autograde.observe import Observation, Raised, describe_exception, observe
 from autograde.wire import encode
 
@@ -217,10 +218,11 @@ def looked_at(
 ) -> tuple[bytes, bytes, bytes]:
     """The reply to a look: the observation in two parts, and what else there is to say."""
     tampered = seal.broken()
-    with Alone(command.get("alone", False)) as alone:
+    with no_modes(), Alone(command.get("alone", False)) as alone:
         text, tensors = encode(look(shell, command, *payload))
+        tampered = tampered or seal.broken() or entered() or alone.left
     outputs, flooded = RECORDER.take()
-    state = {"flooded": flooded, "tampered": tampered or seal.broken() or alone.left}
+    state = {"flooded": flooded, "tampered": tampered}
     return text, tensors, json.dumps({"outputs": outputs, "state": state}, default=str).encode()
 
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-MAX_FILE = 30_000_000
+MAX_FILE = 60_000_000
 MAX_BESIDE = 20_000_000
 """Bytes of all files beside the notebooks, which the notebooks may read."""
 MAX_FILES = 200

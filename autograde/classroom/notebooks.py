@@ -26,7 +26,7 @@ from autograde.report import as_html, as_text, headline
 from autograde.run import NotebookResult, Patience, Seeds, grade_submission
 from autograde.submission import CannotGrade, Submission, as_notebook, grade_id, plan
 
-MAX_BYTES = 20_000_000
+MAX_BYTES = 50_000_000
 MAX_CELLS = 2_000
 MAX_SOURCE = 1_000_000
 MARK = "nbgrader"

@@ -33,7 +33,7 @@ from autograde.process import Pipe, how_it_ended
 PACKAGE = Path(__file__).resolve().parents[1]
 UTILS = PACKAGE.parent / "utils"
 SEEN = (
-    "confine", "frames", "handover", "integrity", "meters", "nests", "observe", "probes", "student", "values",
+    "confine", "frames", "handover", "integrity", "meters", "modes", "nests", "observe", "probes", "student", "values",
     "version", "warm", "wire",
 )  # fmt: skip
 """The modules of autograde that exist in the sandbox."""
