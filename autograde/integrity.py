@@ -6,6 +6,7 @@ can be seen cheaply is seen here, and the docs for instructors say what cannot.
 
 from __future__ import annotations
 
+import _thread
 import sys
 import threading
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from autograde import frames, meters, modes, observe, probes, values, wire
 
 ELSEWHERE = {
     "_thread.start_new_thread": "started a thread",
+    "_thread.start_joinable_thread": "started a thread",  # from Python 3.13 on
     "os.fork": "started a process",
     "os.posix_spawn": "started a process",
     "subprocess.Popen": "started a process",
@@ -68,7 +70,7 @@ class Alone:
 
     def __enter__(self) -> Alone:
         if self._wanted:
-            _install()
+            listen()
             _NOW.append(self)
         return self
 
@@ -80,7 +82,7 @@ class Alone:
 
     def note(self, event: str, arguments: tuple[Any, ...]) -> None:
         """An audit event."""
-        if not (event == "_thread.start_new_thread" and _is_monitor(arguments)):
+        if not (event.startswith("_thread.") and _is_monitor(arguments)):
             self.left = f"While it was measured, your function {ELSEWHERE[event]}. The meters do not see what is done there."
 
 
@@ -88,11 +90,29 @@ _NOW: list[Alone] = []
 _INSTALLED: list[bool] = []
 
 
-def _install() -> None:
-    """Audit hooks cannot be taken away again, so there is one for good."""
+def listen() -> None:
+    """Hear of new threads and processes. Audit hooks cannot be taken away again, so there is one for good."""
     if not _INSTALLED:
         _INSTALLED.append(True)
         sys.addaudithook(_hear)
+        if sys.version_info < (3, 12):
+            _tell_of_threads()
+
+
+def _tell_of_threads() -> None:
+    """Python 3.11 raises no audit event when a thread is started, so that is done here."""
+    start = _thread.start_new_thread
+
+    def start_new_thread(function: Any, *arguments: Any) -> int:
+        sys.audit("_thread.start_new_thread", function, *arguments)
+        return start(function, *arguments)
+
+    for place, name in (
+        (_thread, "start_new_thread"),
+        (_thread, "start_new"),
+        (threading, "_start_new_thread"),
+    ):
+        setattr(place, name, start_new_thread)
 
 
 def _hear(event: str, arguments: tuple[Any, ...]) -> None:

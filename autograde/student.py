@@ -22,7 +22,7 @@ from traitlets.config import Config
 
 from autograde import handover
 from autograde.frames import Broken, receive, send
-from autograde.integrity import Alone, Seal
+from autograde.integrity import Alone, Seal, listen
 from autograde.modes import entered, no_modes
 from autograde.observe import Observation, Raised, describe_exception, observe
 from autograde.wire import encode
@@ -244,6 +244,7 @@ def serve(shell: Shell, seal: Seal, commands: BinaryIO, replies: BinaryIO) -> No
             handover.GIVEN[command["name"]] = pickle.loads(payload[0])
             send(replies, b"{}")
         elif command["do"] == "put":
+            os.makedirs(os.path.dirname(command["name"]) or ".", exist_ok=True)
             with open(command["name"], "wb") as file:
                 file.write(payload[0])
             send(replies, b"{}")
@@ -254,6 +255,7 @@ def serve(shell: Shell, seal: Seal, commands: BinaryIO, replies: BinaryIO) -> No
 def prepare() -> tuple[Shell, Seal]:
     """Everything that is the same for every notebook."""
     handover.ACTIVE = True
+    listen()
     sys.meta_path.insert(0, NoAnswers())
     shell = make_shell()
     sys.stdout, sys.stderr = Stream("stdout"), Stream("stderr")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -96,7 +97,7 @@ def as_notebook(data: Any, name: str) -> NotebookNode:
         notebook: NotebookNode = nbformat.from_dict(data)
         if int(notebook.get("nbformat", 0)) != 4:
             notebook = nbformat.convert(notebook, 4)
-        for cell in notebook.cells:
+        for cell in _listed(notebook.cells):
             source = cell.get("source", "")
             cell["source"] = "".join(source) if isinstance(source, list) else str(source)
             cell["metadata"] = (
@@ -108,6 +109,12 @@ def as_notebook(data: Any, name: str) -> NotebookNode:
     except Exception:
         raise CannotGrade(f"{name} is no notebook: it has no list of cells.") from None
     return notebook
+
+
+def _listed(cells: Any) -> list[NotebookNode]:
+    if not isinstance(cells, list):
+        raise TypeError
+    return cells
 
 
 def recognise(notebook: NotebookNode, path: Path, root: Path) -> str:
@@ -135,16 +142,23 @@ def recognise(notebook: NotebookNode, path: Path, root: Path) -> str:
     raise CannotGrade(f"{path.name} is not one of this course's lessons ({lessons}).")
 
 
-def grade_id(cell: NotebookNode) -> str | None:
-    """The name of a graded or solution cell: from nbgrader's metadata, else the cell's id, else a check's own text."""
+def grade_id(cell: NotebookNode, known: Collection[str] | None = None) -> str | None:
+    """The name of a graded or solution cell: a check's own text, else nbgrader's metadata, else the cell's id.
+
+    Args:
+        known: the names that the lesson has; others do not count.
+    """
     entry = cell.metadata.get("nbgrader")
-    if isinstance(entry, dict) and isinstance(entry.get("grade_id"), str):
-        return str(entry["grade_id"])
     check = re.fullmatch(r"check\.(\w+)\(\w+\)", cell.source.strip())
-    if check is not None:
-        return f"check_{check[1]}"
-    identity = cell.get("id")
-    return str(identity) if isinstance(identity, str) and identity.isidentifier() else None
+    names = (
+        f"check_{check[1]}" if check is not None else None,
+        entry.get("grade_id") if isinstance(entry, dict) else None,
+        cell.get("id"),
+    )
+    for name in names:
+        if isinstance(name, str) and name.isidentifier() and (known is None or name in known):
+            return name
+    return None
 
 
 @dataclass
@@ -153,6 +167,8 @@ class _Plan:
 
     graded: dict[str, str]
     """By grade_id of a check cell: the exercise."""
+    names: frozenset[str]
+    """Of all cells that nbgrader knows."""
     solutions: frozenset[str]
     known: frozenset[str]
     demo: frozenset[str]
@@ -163,7 +179,7 @@ class _Plan:
 
     def add(self, index: int, cell: NotebookNode, canonical: dict[str, str]) -> None:
         """One cell of the submission."""
-        name = grade_id(cell)
+        name = grade_id(cell, self.names)
         if name in self.graded:
             if name in self.checked:
                 self.notes.append(f"The check cell {name} stands twice; it counts once.")
@@ -239,6 +255,7 @@ def plan(notebook: NotebookNode, path: Path, root: Path, lesson: str | None = No
     graded = {entry.grade_id: entry.grade_id.removeprefix("check_") for _, entry in nbgrader if entry.grade}
     work = _Plan(
         graded,
+        frozenset(entry.grade_id for _, entry in nbgrader),
         frozenset(entry.grade_id for _, entry in nbgrader if entry.solution),
         frozenset(cell.id for cell in released.cells),
         frozenset(cell.id for cell in released.cells if "demo" in cell.metadata.get("tags", [])),

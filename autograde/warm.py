@@ -186,6 +186,7 @@ def _keep(
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         _close_all_but(*descriptors, tell)
         confine.new_namespaces()
+        confine.end_with_parent()
         first = os.fork()
         if first == 0:
             os.close(tell)
@@ -222,6 +223,7 @@ def _leave(code: int) -> None:
 def _be_first(shell: student.Shell, seal: Any, limits: Limits, data: int, descriptors: list[int]) -> None:
     """In the first process: lock everything, start the student, pass on interrupts, reap orphans. Never returns."""
     try:
+        confine.end_with_parent()
         os.setsid()
         confine.private_files(limits)
         os.mkdir(WORK)

@@ -107,17 +107,21 @@ def grade_job(job: Job) -> Outcome:
 def _notebook(job: Job, name: str, worth: Worth) -> tuple[dict[str, Any], str]:
     lesson = f"{job.assignment}/{name}"
     released = read_lesson(root(), lesson)
-    data = job.notebooks.get(name, b"")
+    missing = name not in job.notebooks
+    data = job.notebooks.get(name)
     try:
-        if data == b"":
+        if missing:
             raise CannotGrade(f"{name}.ipynb was not handed in.")
         if data is None:
             raise CannotGrade(f"{name}.ipynb is too large. Clear its outputs and save it again.")
         given = notebooks.read(data, f"{name}.ipynb")
         submission = notebooks.whole(given, lesson, released, worth, root())
     except CannotGrade as error:
-        verdict = "missing" if data == b"" else "malformed"
-        return unreadable(lesson, worth, verdict, str(error)), placeholder(released, worth, str(error))
+        verdict = "missing" if missing else "malformed"
+        record = unreadable(lesson, worth, verdict, str(error))
+        if not missing:  # as nbgrader's way has it: the released lesson takes its place
+            record["unchanged"] = _unchanged(released, released)
+        return record, placeholder(released, worth, str(error))
     with tempfile.TemporaryDirectory(prefix="rederive-") as folder:
         start = start_process(job.assignment, job.settings)
         result = notebooks.run(

@@ -36,6 +36,7 @@ from autograde.classroom.seeds import class_secret, submission_key
 from autograde.classroom.update import differences
 from autograde.course import CourseError, root
 from autograde.lessons import all_lessons, read_lesson
+from autograde.observe import plain_text
 
 TRIES = 2
 """How often a submission is graded whose worker died."""
@@ -170,6 +171,11 @@ def submissions(made: ClassFolder) -> list[str]:
     everybody = sorted(place.parts[depth] for place in places if place.is_dir())
     if not everybody:
         raise CourseError(f"Nobody has handed in {made.topic}: there is no submitted/STUDENT/{made.topic}.")
+    odd = [name for name in everybody if plain_text(name) != name]
+    if odd:
+        raise CourseError(
+            f"The name of the folder {plain_text(odd[0])} in submitted/ is not UTF-8. Rename it."
+        )
     return everybody
 
 
@@ -262,9 +268,9 @@ class _Batch:
     def all(self, tickets: list[Ticket]) -> None:
         waiting = list(reversed(tickets))
         while waiting or self._flying:
-            while waiting and len(self._flying) < 2 * self._pool.width:
+            while waiting and self._room_for(waiting[-1]):
                 ticket = waiting.pop()
-                self._flying[self._pool.submit(ticket.job)] = ticket
+                self._flying[self._submit(ticket.job)] = ticket
             ready, _ = wait(self._flying, return_when=FIRST_COMPLETED)
             lost = [left for future in ready if (left := self._land(future)) is not None]
             if lost:
@@ -272,6 +278,21 @@ class _Batch:
                 self._flying.clear()
                 self._pool.renew()
                 waiting += [ticket for ticket in reversed(lost) if not self._given_up(ticket)]
+
+    def _room_for(self, ticket: Ticket) -> bool:
+        """One that was in flight when a worker died flies alone the next time: then it is known who did it."""
+        if not self._flying:
+            return True
+        alone = ticket.tries > 0 or any(other.tries for other in self._flying.values())
+        return not alone and len(self._flying) < 2 * self._pool.width
+
+    def _submit(self, job: Job) -> Future[Outcome]:
+        try:
+            return self._pool.submit(job)
+        except BrokenProcessPool as error:  # a worker has died since the last look
+            broken: Future[Outcome] = Future()
+            broken.set_exception(error)
+            return broken
 
     def finished_ones(self) -> None:
         """After Ctrl-C: write what is done."""

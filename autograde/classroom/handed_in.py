@@ -39,9 +39,10 @@ class HandedIn:
         found = hashlib.sha256()
         for kind, parts in (("notebook", self.notebooks), ("file", self.files)):
             for name in sorted(parts):
-                data = parts[name] or b""
-                found.update(f"{kind}\0{name}\0{len(data)}\0".encode("utf-8", "backslashreplace"))
-                found.update(data)
+                data = parts[name]
+                size = "too large" if data is None else len(data)
+                found.update(f"{kind}\0{name}\0{size}\0".encode("utf-8", "backslashreplace"))
+                found.update(data or b"")
         return found.hexdigest()
 
 
@@ -88,7 +89,9 @@ class _Reader:
             if entry.name in IGNORED:
                 continue
             if entry.is_dir(follow_symlinks=False):
-                if len(path.parts) >= MAX_DEPTH:
+                if entry.name.endswith(SUFFIX):
+                    self.leave_out(path, "it is a folder")
+                elif len(path.parts) >= MAX_DEPTH:
                     self.leave_out(path, "it lies too deep")
                 else:
                     yield from self.walk(Path(entry.path), path)

@@ -81,6 +81,7 @@ class _Repair:
         self.known = {
             cell.metadata[MARK].grade_id: cell for cell in self.released.cells if MARK in cell.metadata
         }
+        self.released_ids = {cell.id for cell in self.released.cells}
         self.tags = {
             cell.id: cell.metadata["tags"] for cell in self.released.cells if "tags" in cell.metadata
         }
@@ -102,6 +103,8 @@ class _Repair:
     def other(self, cell: NotebookNode, name: str | None, marked: bool) -> NotebookNode:
         """A cell that is no check: its text, and of its metadata only what the released lesson has.
 
+        A cell that the lesson does not have keeps the tag by which its author leaves it out of grading.
+
         ``marked``: whether it is the cell that holds the answer ``name``.
         """
         kind = cell.cell_type if cell.cell_type in ("code", "markdown", "raw") else "raw"
@@ -116,9 +119,12 @@ class _Repair:
             made.metadata = NotebookNode(
                 deletable=False, nbgrader=NotebookNode(self.known[name].metadata[MARK])
             )
-            identity = self.known[name].id
-        elif identity in self.tags:
-            made.metadata.tags = list(self.tags[identity])
+            made.id = self.known[name].id
+            return made
+        if identity in self.released_ids:
+            made.metadata.update({"tags": list(self.tags[identity])} if identity in self.tags else {})
+        elif _is_demo(cell):
+            made.metadata.tags = ["demo"]
         made.id = self._free(identity)
         return made
 
@@ -142,14 +148,13 @@ def repaired(submission: Submission, released: NotebookNode, worth: Worth) -> tu
     cells: list[NotebookNode] = []
     moved: dict[int, int] = {}
     placed: dict[str, int] = {}
-    holder = _holders(submission.notebook, work.known)
     checks = [step for step in submission.steps if step.check and step.exercise is not None]
+    holder = _holders(submission.notebook, work.known, {step.exercise: step.cell for step in checks})
     for index, cell in enumerate(submission.notebook.cells):
-        name = grade_id(cell)
-        if name is None or name not in work.known or not name.startswith(CHECK):
-            marked = name is not None and holder.get(name) == index
+        name = grade_id(cell, work.known)
+        if name is None or not name.startswith(CHECK):
             moved[index] = len(cells)
-            cells.append(work.other(cell, name if name in work.known else None, marked))
+            cells.append(work.other(cell, name, name is not None and holder[name] == index))
         for step in checks:
             if step.cell == index and step.exercise is not None:
                 placed[step.exercise] = len(cells)
@@ -166,10 +171,25 @@ def repaired(submission: Submission, released: NotebookNode, worth: Worth) -> tu
     return notebook, replace(submission, notebook=notebook, steps=steps)
 
 
-def _holders(notebook: NotebookNode, known: Mapping[str, NotebookNode]) -> dict[str, int]:
-    """By name of an answer: the last cell that claims to hold it."""
-    names = [grade_id(cell) for cell in notebook.cells]
-    return {name: index for index, name in enumerate(names) if name in known and name is not None}
+def _holders(
+    notebook: NotebookNode, known: Mapping[str, NotebookNode], checked: Mapping[str | None, int]
+) -> dict[str, int]:
+    """By name of an answer: the cell that holds it, of those that claim to. That is the last one above its check.
+
+    Code comes before text. ``checked``: by exercise: the cell behind or at which its check stands.
+    """
+    found: dict[str, tuple[bool, bool, int]] = {}
+    for index, cell in enumerate(notebook.cells):
+        name = grade_id(cell, known)
+        if name is not None:
+            rank = (cell.cell_type == "code", index <= checked.get(name, -1), index)
+            found[name] = max(found.get(name, rank), rank)
+    return {name: index for name, (_, _, index) in found.items()}
+
+
+def _is_demo(cell: NotebookNode) -> bool:
+    tags = cell.metadata.get("tags")
+    return isinstance(tags, list) and "demo" in tags
 
 
 def _metadata(released: NotebookNode) -> NotebookNode:

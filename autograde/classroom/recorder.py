@@ -136,6 +136,7 @@ class Recorder:
 
     def _patiently(self, work: Callable[[], T]) -> T:
         """Do it again while the database is locked."""
+        from nbgrader.api import InvalidEntry
         from sqlalchemy.exc import OperationalError
 
         deadline, told = time.monotonic() + PATIENCE, False
@@ -144,9 +145,10 @@ class Recorder:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # SQLAlchemy's, about nbgrader's own sessions
                     return work()
-            except OperationalError as error:
+            except (OperationalError, InvalidEntry) as error:  # nbgrader turns the first into the second
                 if "locked" not in str(error) and "timeout" not in str(error):
-                    raise CourseError(f"The gradebook cannot be written: {error.orig}.") from None
+                    why = getattr(error, "orig", None) or str(error).splitlines()[0]
+                    raise CourseError(f"The gradebook cannot be written: {why}.") from None
                 if time.monotonic() > deadline:
                     raise CourseError(
                         "The gradebook is locked by another program. Close it, then run the same command again: it goes on "

@@ -279,14 +279,17 @@ def _files(passwd: int) -> list[str]:
             words += ["--symlink", os.readlink(place), place]
         elif os.path.isdir(place):
             words += ["--ro-bind", place, place]
+    words += [*_open_folders(Path("/etc/x")), *_open_folders(Path("/sys/devices/system/cpu"))]
     for place in ("/etc/ld.so.cache", "/etc/localtime", "/sys/devices/system/cpu"):
         words += ["--ro-bind-try", place, place]
     for path in bound:
         words += [*_open_folders(path), "--ro-bind", str(path), str(path)]
     for secret in (PACKAGE, UTILS, root().resolve()):
         if any(path in secret.parents for path in bound):
-            words += ["--tmpfs", str(secret)]
-    words += ["--ro-bind-data", str(passwd), "/etc/passwd", "--proc", "/proc", "--dev", "/dev"]
+            words += ["--tmpfs", str(secret), "--remount-ro", str(secret)]
+    words += ["--perms", "0644", "--ro-bind-data", str(passwd), "/etc/passwd"]
+    # What could be written outside of /tmp and /dev/shm would have no limit, and stay for the next notebook.
+    words += ["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev"]
     words += ["--perms", "1777", "--tmpfs", "/tmp"]
     words += _course()
     return [*words, "--remount-ro", "/"]

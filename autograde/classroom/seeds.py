@@ -16,25 +16,38 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
+from autograde.course import CourseError
 from autograde.run import Seeds
 
 FILE = ".class-secret"
+LENGTH = 32
 MOST = 2**31
 
 
 def class_secret(folder: Path) -> bytes:
-    """The secret of a class, made the first time. Its file can be read by its owner only."""
+    """The secret of a class, made the first time. Its file can be read by its owner only.
+
+    Raises:
+        CourseError: the file was damaged.
+    """
     path = folder / FILE
     with contextlib.suppress(FileExistsError):
         temporary = path.with_name(f"{FILE}.{os.getpid()}")
+        temporary.unlink(missing_ok=True)  # of a process that was killed here
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             with os.fdopen(descriptor, "w") as file:
-                file.write(secrets.token_hex(32) + "\n")
+                file.write(secrets.token_hex(LENGTH) + "\n")
             os.link(temporary, path)  # fails when another process was faster
         finally:
             temporary.unlink()
-    return bytes.fromhex(path.read_text().strip())
+    with contextlib.suppress(ValueError):
+        secret = bytes.fromhex(path.read_text().strip())
+        if len(secret) == LENGTH:
+            return secret
+    raise CourseError(
+        f"The file {FILE} of this class was damaged. Take it from a copy, or delete it: new seeds are made then."
+    )
 
 
 def submission_key(secret: bytes, assignment: str, student: str) -> bytes:
