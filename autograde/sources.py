@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import jupytext
-
 from autograde.course import Course, CourseError, exercises
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
@@ -66,6 +64,8 @@ def read_source(path: Path, name: str) -> Source:
     Raises:
         CourseError: Jupytext cannot read it.
     """
+    import jupytext
+
     try:
         notebook = jupytext.reads(path.read_text(encoding="utf-8"), fmt="py:percent")
     except (OSError, ValueError, SyntaxError) as error:

@@ -11,7 +11,7 @@ import torch
 from matplotlib.figure import Figure
 
 import utils
-from utils import data, plotting, widgets
+from utils import data, plotting, training, widgets
 from utils.device import best_device
 
 
@@ -197,3 +197,24 @@ def test_the_picture_of_an_interactive_figure_has_alternative_text_that_follows_
     assert 'alt="n is 3."' in image.value
     control.value = 5
     assert 'alt="n is 5."' in image.value
+
+
+@pytest.mark.parametrize("steps", [None, 20])
+def test_adam_is_torchs(steps):
+    """30 steps on a bowl, with one parameter that never gets a gradient, also past the end of the falling rate."""
+    target = torch.randn(5, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    mine, torchs = (torch.zeros(5, 3, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    idle = torch.ones(2, requires_grad=True)
+    ours, theirs = training.Adam([mine, idle], lr=0.05, steps=steps), torch.optim.Adam([torchs], lr=0.05)
+    falls = torch.optim.lr_scheduler.LinearLR(theirs, 1.0, 0.05, total_iters=steps) if steps else None
+    for _ in range(30):
+        for point in (mine, torchs):
+            point.grad = None
+            ((point - target) ** 4).sum().backward()
+        ours.step()
+        theirs.step()
+        if falls is not None:
+            falls.step()
+        torch.testing.assert_close(mine, torchs, rtol=1e-12, atol=1e-12)
+    assert mine.grad is None
+    assert bool((idle == 1).all())

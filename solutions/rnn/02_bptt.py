@@ -42,7 +42,7 @@ from torch import Tensor, nn
 import utils
 from autograde import open_lesson, yours
 from autograde.meters import AllocationMeter
-from utils import plotting, widgets
+from utils import plotting, training, widgets
 
 utils.setup()
 check = open_lesson("rnn/02_bptt")
@@ -75,11 +75,10 @@ def train_layer(T: int, seed: int = 0, steps: int = 200) -> tuple[list[float], T
     torch.manual_seed(seed)
     layer, readout = nn.RNN(1, 32, batch_first=True), nn.Linear(32, 1)
     parameters, gen = [*layer.parameters(), *readout.parameters()], torch.Generator().manual_seed(seed)
-    optimiser, accuracy = torch.optim.Adam(parameters, lr=3e-3), []
+    optimiser, accuracy = training.Adam(parameters, lr=3e-3), []
     for step in range(steps):
         x, y = signs(64, T, gen)
         z = readout(layer(x.requires_grad_(step == 0))[0][:, -1])[:, 0]
-        optimiser.zero_grad()
         recall_loss(z, y).backward()
         optimiser.step()
         accuracy.append(((z > 0) == (y > 0)).float().mean().item())
@@ -1075,7 +1074,7 @@ plotting.caption(
 # ### Does it help to learn?
 #
 # Back to the task of the beginning: recall the first of 30 signs. Everything is yours now: the step of notebook 01,
-# `bptt`, the clipping; only Adam's update is PyTorch's. Two starts with the same seeds. One has the weights as PyTorch
+# `bptt`, the clipping; only Adam's update is the course's. Two starts with the same seeds. One has the weights as PyTorch
 # draws them: the second **negative control**. In the other $W_{hh}$ is multiplied by one number, so that its spectral
 # radius is 1. Nothing else differs.
 
@@ -1084,7 +1083,7 @@ plotting.caption(
 def train_by_hand(weights: dict[str, Tensor], seed: int, steps: int = 80) -> list[float]:
     """Train on the recall task with your gradients and your clipping; the accuracy at each step."""
     gen, accuracy = torch.Generator().manual_seed(seed), []
-    optimiser = torch.optim.Adam(list(weights.values()), lr=3e-3)
+    optimiser = training.Adam(weights.values(), lr=3e-3)
     for _ in range(steps):
         x, y = signs(64, 30, gen)
         grads, z = recall_gradients(weights, x, y)

@@ -152,6 +152,46 @@ def _rounded(steps: int, keep: float) -> float:
     return round(reference.forget_bias(steps, keep), 3)
 
 
+def _one_over_e(steps: int, keep: float) -> float:
+    return _logit(math.exp(-1 / steps))
+
+
+def _sigmoid_for_its_inverse(steps: int, keep: float) -> float:
+    return float(1 / (1 + math.exp(-(keep ** (1 / steps)))))
+
+
+def _sum_of_logarithms(steps: int, keep: float) -> float:
+    f = keep ** (1 / steps)
+    return math.log(f) + math.log(1 - f)
+
+
+def _quotient_of_logarithms(steps: int, keep: float) -> float:
+    f = keep ** (1 / steps)
+    return math.log(f) / math.log(1 - f)
+
+
+def _logarithm_of_rest_as_it_is(steps: int, keep: float) -> float:
+    return math.log(1 - keep ** (1 / steps))
+
+
+def _root_of_the_loss(steps: int, keep: float) -> float:
+    return _logit(1 - (1 - keep) ** (1 / steps))
+
+
+def _times_steps(steps: int, keep: float) -> float:
+    return _logit(keep) * steps
+
+
+def _root_turned(steps: int, keep: float) -> float:
+    return -math.log(keep ** (1 / steps) - 1)
+
+
+def _always_outside_the_logarithm(seen: Mapping[tuple[str, str], Observation]) -> bool:
+    """Every case ends with the error that math.log has for a number that is not positive."""
+    said = {one.raised.message if one.raised else "" for one in seen.values()}
+    return all("math domain error" in text or "expected a positive input" in text for text in said)
+
+
 def _raises_but_for_one_step(seen: Mapping[tuple[str, str], Observation]) -> bool:
     """A gate of exactly 1 for every number of steps but one."""
     kinds = {key[1]: one.raised.kind if one.raised else "" for key, one in seen.items()}
@@ -299,6 +339,42 @@ forget_bias = Exercise(
             "numbers: write 1 / steps.",
             _whole_division,
             _raises_but_for_one_step,
+        ),
+        Mistake(
+            "Your gate is exp(-1/steps), which leaves 1/e. Solve for the share that is asked for: keep ** (1 / steps).",
+            _one_over_e,
+        ),
+        Mistake(
+            "You apply the sigmoid to f. Asked is the number whose sigmoid is f: the inverse, ln(f / (1 - f)).",
+            _sigmoid_for_its_inverse,
+        ),
+        Mistake(
+            "You add ln f and ln(1 - f). The logarithm of the quotient f / (1 - f) is their difference.",
+            _sum_of_logarithms,
+        ),
+        Mistake(
+            "You divide ln f by ln(1 - f). The logarithm of the quotient f / (1 - f) is their difference.",
+            _quotient_of_logarithms,
+        ),
+        Mistake(
+            "You return ln(1 - f). The inverse of the sigmoid is ln f - ln(1 - f).",
+            _logarithm_of_rest_as_it_is,
+        ),
+        Mistake(
+            "You take the root of 1 - keep, and 1 minus that as the gate. What is left after all steps is keep, so the root of "
+            "keep is the gate.",
+            _root_of_the_loss,
+        ),
+        Mistake(
+            "You multiply the bias by the number of steps. It is the gate that enters as a power: first take the root of keep, "
+            "then the logit.",
+            _times_steps,
+        ),
+        Mistake(
+            "You take the logarithm of a number that is not positive. From f = 1 / (1 + exp(-b)) follows exp(-b) = 1/f - 1, and "
+            "1/f is keep ** (-1 / steps).",
+            _root_turned,
+            _always_outside_the_logarithm,
         ),
         Mistake(
             "You round the result to four decimals or fewer. Return all digits.", _rounded, _has_four_decimals

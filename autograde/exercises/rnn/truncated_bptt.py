@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -163,6 +164,7 @@ def _chunks(
     *,
     back_to_start: bool = False,
     drop_rest: bool = False,
+    short_first: bool = False,
     last_only: bool = False,
     last_loss: bool = False,
     loss_at_end_of_chunk: bool = False,
@@ -172,10 +174,11 @@ def _chunks(
     own = {name: value.detach().clone().requires_grad_() for name, value in parameters.items()}
     grads = {name: torch.zeros_like(value) for name, value in parameters.items()}
     time = x.shape[1] // k * k if drop_rest else x.shape[1]
+    bounds = [0, *range(time % k or k, time, k), time] if short_first else [*range(0, time, k), time]
     h, total = h0, 0.0
-    for start in range(0, time, k):
+    for start, stop in pairwise(bounds):
         h, losses = h0 if back_to_start else h.detach(), []
-        for t in range(start, min(start + k, time)):
+        for t in range(start, stop):
             loss, h = step(own, x[:, t], y[:, t], h)
             losses.append(loss)
         chunk = losses[-1] if loss_at_end_of_chunk else torch.stack(losses).sum()
@@ -264,6 +267,35 @@ def _start_ignored(step: StepLoss, parameters: Parameters, x: Tensor, y: Tensor,
 
 def _rest_dropped(step: StepLoss, parameters: Parameters, x: Tensor, y: Tensor, h0: Tensor, k: int) -> Any:
     return _chunks(step, parameters, x, y, h0, k, drop_rest=True)
+
+
+def _short_chunk_first(
+    step: StepLoss, parameters: Parameters, x: Tensor, y: Tensor, h0: Tensor, k: int
+) -> Any:
+    return _chunks(step, parameters, x, y, h0, k, short_first=True)
+
+
+def _first_chunk_only(
+    step: StepLoss, parameters: Parameters, x: Tensor, y: Tensor, h0: Tensor, k: int
+) -> Any:
+    return reference.truncated_bptt(step, parameters, x[:, :k], y[:, :k], h0, k)
+
+
+def _k_chunks(step: StepLoss, parameters: Parameters, x: Tensor, y: Tensor, h0: Tensor, k: int) -> Any:
+    return reference.truncated_bptt(step, parameters, x, y, h0, -(-x.shape[1] // k))
+
+
+def _gradients_before_loss(
+    step: StepLoss, parameters: Parameters, x: Tensor, y: Tensor, h0: Tensor, k: int
+) -> Any:
+    return reference.truncated_bptt(step, parameters, x, y, h0, k)[::-1]
+
+
+def _gradients_as_a_list(
+    step: StepLoss, parameters: Parameters, x: Tensor, y: Tensor, h0: Tensor, k: int
+) -> Any:
+    loss, grads = reference.truncated_bptt(step, parameters, x, y, h0, k)
+    return loss, list(grads.values())
 
 
 def _last_chunk_only(step: StepLoss, parameters: Parameters, x: Tensor, y: Tensor, h0: Tensor, k: int) -> Any:
@@ -568,6 +600,23 @@ truncated_bptt = Exercise(
         Mistake(
             "You leave out the last steps where T is no multiple of k. The last chunk may be shorter.",
             _rest_dropped,
+        ),
+        Mistake(
+            "Your short chunk is the first one, where T is no multiple of k. Count the k steps from the beginning.",
+            _short_chunk_first,
+        ),
+        Mistake(
+            "Loss and gradients are those of the first chunk alone. Does your function return inside the loop over the chunks?",
+            _first_chunk_only,
+        ),
+        Mistake("You divide the sequence into k chunks. Each chunk has k steps.", _k_chunks),
+        Mistake(
+            "You return the gradients first and the loss second. The loss comes first.",
+            _gradients_before_loss,
+        ),
+        Mistake(
+            "You return the gradients as a list. Return a dictionary with the names of the parameters.",
+            _gradients_as_a_list,
         ),
         Mistake(
             "Your gradients are those of the last chunk: each chunk overwrites the one before. Add them up.",
