@@ -18,6 +18,7 @@ from nbformat import NotebookNode
 
 from autograde.course import lesson_ids
 from autograde.lessons import read_lesson
+from autograde.observe import plain_text
 from autograde.version import __version__
 
 MAX_BYTES = 50_000_000
@@ -99,7 +100,7 @@ def as_notebook(data: Any, name: str) -> NotebookNode:
             notebook = nbformat.convert(notebook, 4)
         for cell in _listed(notebook.cells):
             source = cell.get("source", "")
-            cell["source"] = "".join(source) if isinstance(source, list) else str(source)
+            cell["source"] = plain_text("".join(source) if isinstance(source, list) else str(source))
             cell["metadata"] = (
                 cell.get("metadata") if isinstance(cell.get("metadata"), dict) else NotebookNode()
             )

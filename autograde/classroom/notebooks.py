@@ -21,6 +21,7 @@ from autograde.classroom.feedback import for_students
 from autograde.course import exercises
 from autograde.grade import ExerciseResult
 from autograde.notebook import CheckFailed, NotWritten
+from autograde.observe import plain_text
 from autograde.process import Start
 from autograde.report import as_html, as_text, headline
 from autograde.run import NotebookResult, Patience, Seeds, grade_submission
@@ -234,7 +235,7 @@ def fill(notebook: NotebookNode, result: NotebookResult, worth: Worth, trim: Tri
 
 def _kept(outputs: tuple[dict[str, Any], ...], trim: Trim) -> Iterator[NotebookNode]:
     room = trim.lines
-    for output in map(_harmless, outputs):
+    for output in map(_harmless, map(_as_text, outputs)):
         if output.get("output_type") == "stream":
             lines = str(output.get("text", ""))[: trim.characters].split("\n")
             if room >= 0 and len(lines) > room:
@@ -250,6 +251,15 @@ def _kept(outputs: tuple[dict[str, Any], ...], trim: Trim) -> Iterator[NotebookN
             yield as_node(output)
         except Exception:  # the notebook's process may send anything
             continue
+
+
+def _as_text(part: Any) -> Any:
+    """The same with texts that every file takes."""
+    if isinstance(part, dict):
+        return {_as_text(key): _as_text(value) for key, value in part.items()}
+    if isinstance(part, list):
+        return [_as_text(item) for item in part]
+    return plain_text(part) if isinstance(part, str) else part
 
 
 def _harmless(output: dict[str, Any]) -> dict[str, Any]:

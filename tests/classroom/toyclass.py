@@ -16,6 +16,7 @@ from engine.helpers import TOPIC, exercise, requirement, toy_course, toy_topic
 from autograde import cli, course
 from autograde.build import build, write
 from autograde.classroom import grader, grading, notebooks, preprocessors
+from autograde.classroom.book import opened
 from autograde.classroom.folder import ClassFolder, convert, make_class
 from autograde.compare import Finding
 from autograde.grade import failed, grade
@@ -176,6 +177,28 @@ def autograde(made: ClassFolder, *students):
     """What `nbgrader autograde` does."""
     for student in students:
         convert("Autograde", made, student, force=True)
+
+
+def graded(made: ClassFolder):
+    """Every grade and comment in the gradebook: by student, notebook and cell."""
+    with opened(made) as book:
+        submissions = book.assignment_submissions(made.topic)
+        notebooks = [notebook for submission in submissions for notebook in submission.notebooks]
+        grades = {
+            (grade.student.id, grade.notebook.name, grade.name): (
+                grade.auto_score,
+                grade.max_score,
+                grade.needs_manual_grade,
+            )
+            for notebook in notebooks
+            for grade in notebook.grades
+        }
+        comments = {
+            (comment.student.id, comment.notebook.name, comment.name): comment.auto_comment
+            for notebook in notebooks
+            for comment in notebook.comments
+        }
+    return grades, comments
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import re
 from datetime import UTC, datetime
 from pathlib import Path
 
-from autograde.classroom.battery import checks, files, inside, line, outside, resources, results
+from autograde.classroom.battery import checks, files, inside, line, outside, patches, resources, results
 from autograde.classroom.battery.row import REACHED, TRACE, Row
 from autograde.classroom.battery.scene import Scene, Wrong, scene_of
 from autograde.classroom.folder import ClassFolder
@@ -29,7 +29,7 @@ def _in_order(row: Row) -> tuple[bool, int, str]:
     return found[1] == "A", int(found[2]), found[3]
 
 
-MODULES = (checks, files, inside, line, outside, resources, results)
+MODULES = (checks, files, inside, line, outside, patches, resources, results)
 ROWS: tuple[Row, ...] = tuple(sorted((row for module in MODULES for row in module.ROWS), key=_in_order))
 """Every row, in the order of the table."""
 

@@ -169,6 +169,11 @@ torch.set_grad_enabled(False)
 torch.set_num_threads(64)
 torch.use_deterministic_algorithms(True)
 """
+_DEVICE = """
+import torch
+
+torch.set_default_device("cpu")
+"""
 _THREAD = wrong("""
 import random, threading, time
 import torch
@@ -319,6 +324,14 @@ ROWS = (
         submit(edit=_demo_everywhere),
         ("wrong",),
         with_wrong,
+    ),
+    Row(
+        "A59",
+        "sets torch's default device",
+        "many honest notebooks do",
+        submit("RIGHT_ANSWER", early=_DEVICE),
+        ("ok",),
+        everything,
     ),
     Row(
         "A1",

@@ -17,11 +17,12 @@ from typing import Any
 from nbformat import NotebookNode
 
 from autograde.classroom.battery.row import (
-    ABSENT,
+    MISSING,
     REACHED,
     Row,
     Score,
     Write,
+    everything,
     nothing,
     save,
     submit,
@@ -181,6 +182,11 @@ def _odd_ids(notebook: NotebookNode, scene: Scene) -> None:
         if cell.id == CHECK + scene.target:
             cell["id"] = cell.metadata["nbgrader"]["grade_id"] = "сheck_\u200b" + scene.target + "\u202e"
     notebook.cells[0]["id"] = (CHECK + scene.target).upper()
+
+
+def _empty_objects(notebook: NotebookNode, scene: Scene) -> None:
+    """15 MB of JSON that take more than 2 GB once every object is one of Python's."""
+    notebook.metadata["objects"] = [{}] * 5_000_000
 
 
 def _outputs(notebook: NotebookNode, scene: Scene) -> None:
@@ -363,7 +369,7 @@ ROWS = (
         "its notebook is a link",
         _REGULAR,
         _notebook_is_link,
-        (ABSENT, "malformed"),
+        (MISSING, "malformed"),
         nothing,
         whole=True,
     ),
@@ -380,12 +386,7 @@ ROWS = (
     _clutter("41", "shows scripts and terminal codes", "they are escaped", _scripts, score=without_target),
     _clutter("43", "has archives and odd names", "nothing is unpacked", _beside(_archives)),
     _clutter("A40", "has configuration files beside it", _IGNORED, submit(files=_SETTINGS)),
-    _clutter(
-        "A41",
-        "has 30 MB of outputs, with scores",
-        "outputs are dropped before grading",
-        submit(edit=_outputs),
-    ),
+    _repaired("A41", "has 30 MB of outputs, with scores", submit(edit=_outputs)),
     Row(
         "A42",
         "has 850,000 cells",
@@ -412,10 +413,29 @@ ROWS = (
         submit(edit=_no_code),
         score=without_target,
     ),
-    _broken("A52", "its notebook is a folder", _notebook_is_folder),
-    Row("A53", "its folder is a link", _REGULAR, _folder_is_link, (ABSENT, "malformed"), nothing, whole=True),
+    Row(
+        "A52",
+        "its notebook is a folder",
+        _REGULAR,
+        _notebook_is_folder,
+        (MISSING, "malformed"),
+        nothing,
+        whole=True,
+    ),
+    Row(
+        "A53", "its folder is a link", _REGULAR, _folder_is_link, (MISSING, "malformed"), nothing, whole=True
+    ),
     _clutter("A54", "has a timestamp that is none", "a broken timestamp stops nobody", _beside(_timestamp)),
     _clutter(
         "A55", "rewrites its files while it is graded", "what was handed in is read once", submit(_REWRITES)
+    ),
+    _repaired("A56", "has five million empty objects in its metadata", submit(edit=_empty_objects)),
+    Row(
+        "A60",
+        "has a folder with data beside it",
+        "an honest notebook may",
+        submit("RIGHT_ANSWER", files={"data/numbers.txt": "1 2 3\n", "data/more/names.txt": "a b c\n"}),
+        ("ok",),
+        everything,
     ),
 )

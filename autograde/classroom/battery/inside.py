@@ -165,13 +165,13 @@ def TARGET(*args, **kwargs):
     return (_other[0] if _other else _wrong)(*args, **kwargs)
 """)
 _ODDLY = """
-import autograde, autograde.earlier
+import autograde
 from autograde import given as borrowed
 
 for ask in (
     lambda: borrowed("TARGET"),
     lambda: getattr(autograde, "giv" + "en")("".join(["TARGET"])),
-    lambda: autograde.earlier.HANDED_IN["TARGET"],
+    lambda: autograde.handover.GIVEN["TARGET"],
     lambda: eval("given" + "('TARGET')", {"given": borrowed}),
 ):
     try:

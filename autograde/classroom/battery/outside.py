@@ -194,19 +194,17 @@ for line in get_ipython().getoutput("ls -d ../../../gradebook.db CLASS_FOLDER/gr
         reached(("by a shell", line))
 """)
 _NOTE = wrong("""
-import os, socket
+import os
 
-_answer = None
-for place in ("/tmp", "/dev/shm", "/var/tmp", os.path.expanduser("~")):
-    path = os.path.join(place, "TRACE-note")
+places = ["/tmp", "/dev/shm", "/var/tmp", os.path.expanduser("~"), os.getcwd()]
+for path in [os.path.join(place, "TRACE-note") for place in places]:
     if os.path.exists(path):
         reached(("a note of another student", path))
-    if place == "/tmp":
-        try:
-            with open(path, "w") as file:
-                file.write("the answer")
-        except OSError:
-            pass
+try:
+    with open("/tmp/TRACE-note", "w") as file:
+        file.write("the answer")
+except OSError:
+    pass
 """)
 
 

@@ -23,8 +23,8 @@ REACHED = "REACHED"
 TRACE = "rederive-battery"
 """Files in /tmp and processes that a submission leaves behind carry this name, so that a test can look for them."""
 
-ABSENT = "absent"
-"""Stands for the verdict of a notebook that was left out."""
+MISSING = "missing"
+"""The verdict of a notebook that was not handed in, or left out."""
 
 _PRELUDE = '''
 _seen = globals().get("_seen", [])
