@@ -124,7 +124,7 @@ class Sandbox:
         os.close(passwd)
         command = [
             *bubblewrap(passwd_end),
-            *(sys.executable, "-P", "-m", "autograde.warm", str(theirs.fileno())),
+            *(str(_inside(Path(sys.executable))), "-P", "-m", "autograde.warm", str(theirs.fileno())),
             *self._modules,
         ]
         with theirs:
@@ -257,7 +257,7 @@ def _namespaces() -> list[str]:
 
 def _environment() -> list[str]:
     kept = {
-        "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+        "PATH": f"{_inside(Path(sys.executable)).parent}:/usr/bin:/bin",
         "HOME": "/tmp",
         "LANG": "C.UTF-8",
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
@@ -283,10 +283,10 @@ def _files(passwd: int) -> list[str]:
     for place in ("/etc/ld.so.cache", "/etc/localtime", "/sys/devices/system/cpu"):
         words += ["--ro-bind-try", place, place]
     for path in bound:
-        words += [*_open_folders(path), "--ro-bind", str(path), str(path)]
+        words += [*_open_folders(_inside(path)), "--ro-bind", str(path), str(_inside(path))]
     for secret in (PACKAGE, UTILS, root().resolve()):
         if any(path in secret.parents for path in bound):
-            words += ["--tmpfs", str(secret), "--remount-ro", str(secret)]
+            words += ["--tmpfs", str(_inside(secret)), "--remount-ro", str(_inside(secret))]
     words += ["--perms", "0644", "--ro-bind-data", str(passwd), "/etc/passwd"]
     # What could be written outside of /tmp and /dev/shm would have no limit, and stay for the next notebook.
     words += ["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev"]
@@ -299,6 +299,14 @@ def _installation() -> list[Path]:
     """The folders of Python and of the system's libraries, none inside another."""
     wanted = {Path(place).resolve() for place in ("/usr", sys.prefix, sys.base_prefix)} | {Path(sys.prefix)}
     return sorted(path for path in wanted if not any(other in path.parents for other in wanted))
+
+
+def _inside(path: Path) -> Path:
+    """Where a path of the installation is in the sandbox: where it is outside, but for what lies below ``/tmp``.
+
+    ``/tmp`` is the notebook's own. A virtual environment works at any place.
+    """
+    return Path("/environment") / path.relative_to("/tmp") if path.is_relative_to("/tmp") else path
 
 
 def _open_folders(path: Path) -> list[str]:
