@@ -242,7 +242,22 @@ def run_nbgrader(made, *command):
     }
     folder = str(made.root)
     box = [
-        *("bwrap", "--ro-bind", "/", "/", "--dev", "/dev", "--tmpfs", "/tmp", "--bind", folder, folder),
+        *(
+            "bwrap",
+            "--ro-bind",
+            "/",
+            "/",
+            "--dev",
+            "/dev",
+            "--tmpfs",
+            "/tmp",
+            "--ro-bind",
+            sys.prefix,
+            sys.prefix,
+            "--bind",
+            folder,
+            folder,
+        ),
         *("--unshare-pid", "--proc", "/proc", "--die-with-parent", "--new-session", "--chdir", folder),
     ]
     return subprocess.run(
