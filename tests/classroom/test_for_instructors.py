@@ -132,7 +132,7 @@ def test_every_block_is_run_or_says_why_not():
     skipped = [reason for reason, _ in found if reason]
     print(f"{len(found) - len(skipped)} of {len(found)} blocks are run. Not run: {'; '.join(skipped)}")
     assert len(found) >= 18
-    assert len(skipped) <= 2
+    assert len(skipped) <= 3
 
 
 @pytest.mark.slow
