@@ -32,6 +32,10 @@ def opened(folder: ClassFolder) -> Iterator[Any]:
                 yield book
             finally:
                 book.close()
+        except ModuleNotFoundError as error:
+            raise CourseError(
+                f"The gradebook's database needs the Python module {error.name!r}: install its driver."
+            ) from None
         except DBAPIError as error:
             raise CourseError(f"The gradebook of {folder.root.name} cannot be used: {error.orig}.") from None
 

@@ -19,7 +19,7 @@ guard.install()
 c.CourseDirectory.root = str(Path(__file__).parent.resolve())
 c.CourseDirectory.course_id = "rederive"
 # The gradebook is an SQLite file in this folder. For PostgreSQL:
-# c.CourseDirectory.db_url = "postgresql://user@host/gradebook"
+# c.CourseDirectory.db_url = "postgresql+psycopg2://user@host/gradebook"
 
 # What was handed in is made whole again: checks that were deleted, edited, doubled or tagged are as they were released.
 c.Autograde.sanitize_preprocessors = SANITIZE_STEPS
