@@ -88,8 +88,8 @@ for seed, ax in enumerate(axes):
     touched = (gradient[0] != 0).any(0)
     ax.imshow(touched, cmap="Greys", interpolation="nearest")
     ax.add_patch(Rectangle((157.5, 157.5), 195, 195, fill=False, edgecolor=plotting.VERMILLION))
-    rows, columns = touched.any(1).nonzero()[:, 0], touched.any(0).nonzero()[:, 0]
-    found = f"{rows[-1] - rows[0] + 1} by {columns[-1] - columns[0] + 1}" if len(rows) else "nothing"
+    height, width = (torch.where(touched)[axis].unique().tolist() for axis in (0, 1))
+    found = f"{height[-1] - height[0] + 1} by {width[-1] - width[0] + 1}" if height else "nothing"
     ax.set(title=f"seed {seed}: {found}", xlabel="column", xlim=(130, 380), ylim=(380, 130))
     print(f"seed {seed}: {found}; pixels with a gradient: {int(touched.sum()):,} of {195 * 195:,}")
 axes[0].set(ylabel="row")
