@@ -34,6 +34,8 @@ MARK = "nbgrader"
 HARMLESS = ("text/plain", "image/png", "image/jpeg")
 """Kinds of output that are kept. HTML, SVG and scripts of a student's would run in the browser of who reads the feedback."""
 TAG = re.compile(r"<(?=[A-Za-z/!?])")
+CONTROL = re.compile(r"\x1b(?!\[[0-9;]*m)|[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f]")
+"""Control characters, but for the colours of a terminal."""
 IDENTITY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 Worth = Mapping[str, float]
 """By exercise: the points that it is worth in a class."""
@@ -202,9 +204,26 @@ def whole(
 ) -> Submission:
     """A repaired submission of a lesson, of which only what the class does is looked at."""
     submission = plan(notebook, Path(f"{lesson}.ipynb"), root, lesson)
+    submission = replace(submission, notes=(*submission.notes, *_changed_marks(notebook, released, worth)))
     _, submission = repaired(submission, released, worth)
     steps = tuple(step for step in submission.steps if not step.check or step.exercise in worth)
     return replace(submission, steps=steps)
+
+
+def _changed_marks(notebook: NotebookNode, released: NotebookNode, worth: Worth) -> Iterator[str]:
+    """Notes about checks whose type, or nbgrader's marks on them, are not as they were released."""
+    known = {cell.metadata[MARK].grade_id: cell for cell in released.cells if MARK in cell.metadata}
+    for cell in notebook.cells:
+        name = grade_id(cell, known)
+        if name is None or not name.startswith(CHECK):
+            continue
+        mark, wanted = cell.metadata.get(MARK), dict(known[name].metadata[MARK])
+        points = {wanted["points"], worth.get(name.removeprefix(CHECK))}
+        same = isinstance(mark, dict) and mark.get("points") in points
+        if cell.cell_type != "code" or (
+            mark is not None and not (same and {**mark, "points": 0} == {**wanted, "points": 0})
+        ):
+            yield f"The marks or the type of {name} were changed; it counts as it was released."
 
 
 def run(
@@ -259,7 +278,7 @@ def _as_text(part: Any) -> Any:
         return {_as_text(key): _as_text(value) for key, value in part.items()}
     if isinstance(part, list):
         return [_as_text(item) for item in part]
-    return plain_text(part) if isinstance(part, str) else part
+    return CONTROL.sub("", plain_text(part)) if isinstance(part, str) else part
 
 
 def _harmless(output: dict[str, Any]) -> dict[str, Any]:

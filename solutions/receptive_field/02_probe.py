@@ -597,7 +597,7 @@ class Block(nn.Module):
 
 
 for node in fx.symbolic_trace(Block()).graph.nodes:
-    inputs = [source.name for source in node.all_input_nodes]
+    inputs = [str(before) for before in node.all_input_nodes]
     print(f"name {node.name:7} op {node.op:14} target {node.target!s:30.30} inputs {inputs}")
 
 # %% [markdown]

@@ -105,7 +105,8 @@ def test_everybody_gets_what_the_notebooks_earn(made):
     assert totals(made) == {"ann": FULL, "ben": FULL - 1, "cy": 6.0}
     assert (done.total, done.skipped, done.done) == (3, 0, 3)
     assert done.verdicts == {"ok": 4, "wrong": 1, "missing": 1}
-    assert seen == [3, (1, "ok"), (2, "mixed"), (3, "mixed")]
+    assert seen[0] == 3
+    assert sorted(seen[1:]) == [(1, "ok"), (2, "mixed"), (3, "mixed")]
 
 
 def test_a_record_says_what_was_found(made):
