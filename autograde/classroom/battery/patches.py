@@ -316,7 +316,7 @@ ROWS = (
         "works in a thread, outside of every mode",
         _BELIEVED,
         submit(_ELSEWHERE),
-        ("ok", "wrong"),
+        ("tampered", "ok", "wrong"),
         everything,
         least=without_target,
     ),
