@@ -246,7 +246,9 @@ def test_what_is_no_notebook_has_no_points_and_the_batch_goes_on(made, data, ver
     grade_class(made.root, TOPIC)
     assert verdicts_of(made, "ann") == {ONE: verdict, TWO: "ok"}
     assert totals(made) == {"ann": FULL - 3, "ben": FULL - 1, "cy": 6.0}
-    assert "Not graded" in (made.autograded("ann") / f"{ONE}.ipynb").read_text()
+    kept = made.autograded("ann") / f"{ONE}.ipynb"
+    assert kept.exists() == (verdict != "missing")
+    assert verdict == "missing" or "Not graded" in kept.read_text()
 
 
 def test_a_folder_in_the_place_of_a_notebook_stops_nothing(made):
