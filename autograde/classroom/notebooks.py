@@ -219,9 +219,11 @@ def _changed_marks(notebook: NotebookNode, released: NotebookNode, worth: Worth)
             continue
         mark, wanted = cell.metadata.get(MARK), dict(known[name].metadata[MARK])
         points = {wanted["points"], worth.get(name.removeprefix(CHECK))}
-        same = isinstance(mark, dict) and mark.get("points") in points
+        same = isinstance(mark, dict) and all(
+            mark.get(key) == wanted.get(key) for key in ("grade", "locked", "solution")
+        )
         if cell.cell_type != "code" or (
-            mark is not None and not (same and {**mark, "points": 0} == {**wanted, "points": 0})
+            mark is not None and not (same and isinstance(mark, dict) and mark.get("points") in points)
         ):
             yield f"The marks or the type of {name} were changed; it counts as it was released."
 
