@@ -19,6 +19,7 @@ from warm import functions
 from autograde.build import build
 from autograde.course import root
 
+pytestmark = pytest.mark.timeout(600)
 DOCUMENT = root() / "docs" / "for-instructors.md"
 BLOCK = re.compile(
     r"(?:<!-- not run: (?P<reason>.+?) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.M | re.S
@@ -117,7 +118,7 @@ def walked(tmp_path_factory):
             time.sleep(0.1)
         done = subprocess.run(
             ["bash", "-c", script(commands, functions(address))],
-            cwd=folder, env=environment, capture_output=True, text=True, timeout=280,
+            cwd=folder, env=environment, capture_output=True, text=True, timeout=580,
         )  # fmt: skip
     finally:
         warm.kill()
