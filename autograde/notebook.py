@@ -21,6 +21,13 @@ from autograde.version import __version__
 
 GRADED_SEED = 1
 PATIENCE = 15
+STOCK = "REDERIVE_STOCK_GRADING"
+"""Set to 1 in the environment, nbgrader may grade without the course's own steps."""
+WITHOUT_OUR_STEPS = (
+    "This is no grade: nbgrader runs without the course's own steps. In the class's nbgrader_config.py put back the lines with "
+    "SANITIZE_STEPS and AUTOGRADE_STEPS (`autograde new-class` writes them into a new class), or use `autograde grade`. "
+    f"To grade all the same in the student's own kernel, which can forge its points, set {STOCK}=1 in the environment."
+)
 OPENED: list[str] = []
 """The lessons that were opened in this process, the latest last."""
 GIVEN_CALLED: set[str] = set()
@@ -87,6 +94,8 @@ class Check:
     def result(self, implementation: Implementation) -> ExerciseResult:
         """Look at the implementation: the shown cases, or all cases where nbgrader grades."""
         graded = os.environ.get("NBGRADER_EXECUTION") == "autograde"
+        if graded and os.environ.get(STOCK) != "1":
+            raise CheckFailed(WITHOUT_OUR_STEPS)
         GIVEN_CALLED.clear()
         result = grade(self.exercise, LocalObserver(implementation), graded=graded, seed=GRADED_SEED)
         return went_on(self.exercise, result.seed or 0) if self.exercise.name in GIVEN_CALLED else result

@@ -88,7 +88,7 @@ class Command(Engine):
     command: tuple[str, ...] = ()
 
     def run(self, made: ClassFolder, students: Sequence[str]) -> Cost:
-        return cost_of(self.command, made.root, environment())
+        return cost_of(self.command, made.root, environment(REDERIVE_STOCK_GRADING="1" if self.whole else ""))
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,9 @@ class Otter(Engine):
             as_otter(made.submitted(student) / f"{NOTEBOOK}.ipynb", paper)
         driver = (str(self.python), str(HERE / "grading_otter.py"), "autograder.zip", "otter.json")
         command = (*driver, *(str(paper) for paper in papers))
-        return cost_of(command, made.root, environment(NBGRADER_EXECUTION="autograde"))
+        return cost_of(
+            command, made.root, environment(NBGRADER_EXECUTION="autograde", REDERIVE_STOCK_GRADING="1")
+        )
 
     def scores(self, made: ClassFolder, students: Sequence[str]) -> Mapping[str, float]:
         found = json.loads((made.root / "otter.json").read_text())

@@ -26,6 +26,7 @@ from autograde.classroom.grader import (
     placeholder,
     sandbox_or_reason,
 )
+from autograde.classroom.guard import OURS
 from autograde.classroom.handed_in import HandedIn, collect
 from autograde.classroom.notebooks import Worth
 from autograde.classroom.pools import Pool, cluster, local
@@ -36,6 +37,7 @@ from autograde.classroom.seeds import class_secret, submission_key
 from autograde.classroom.update import differences
 from autograde.course import CourseError, root
 from autograde.lessons import all_lessons, read_lesson
+from autograde.notebook import WITHOUT_OUR_STEPS
 from autograde.observe import plain_text
 
 TRIES = 2
@@ -106,10 +108,22 @@ def worth_of(made: ClassFolder) -> dict[str, dict[str, float]]:
 
 
 def settings_of(made: ClassFolder, unsafe: bool = False) -> Settings:
-    """How a class is graded, from its ``nbgrader_config.py``."""
+    """How a class is graded, from its ``nbgrader_config.py``.
+
+    Raises:
+        CourseError: the configuration cannot be used, or has lost the steps that grade.
+    """
     from autograde.classroom.preprocessors import RunAndCheck
 
-    return RunAndCheck(config=made.settings()).grading_settings(unsafe)
+    config = made.settings()
+    named = {
+        str(step)
+        for trait in ("sanitize_preprocessors", "autograde_preprocessors")
+        for step in config.Autograde.get(trait, ())
+    }
+    if not named >= OURS:
+        raise CourseError(f"{made.config.name} cannot be used. {WITHOUT_OUR_STEPS}")
+    return RunAndCheck(config=config).grading_settings(unsafe)
 
 
 def grade_class(

@@ -1,12 +1,14 @@
-"""Two steps of nbgrader's ``Autograde`` that trust what was handed in, replaced by ones that do not.
+"""Steps of nbgrader's ``Autograde`` that trust what was handed in, replaced by ones that do not.
 
 nbgrader copies a submission's files and follows links while it does so, and a notebook that is no valid JSON ends the
-grading of that student without a grade. A class's configuration calls ``install``. These are methods of nbgrader's that
+grading of that student without a grade. A class's configuration calls ``install``. From then on a configuration that has lost the
+course's steps grades nobody. These are methods of nbgrader's that
 are not meant to be replaced: ``tests/classroom/test_guard.py`` tells when they change.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,20 +19,28 @@ from autograde.classroom import notebooks
 from autograde.classroom.handed_in import collect
 from autograde.course import root
 from autograde.lessons import read_lesson
+from autograde.notebook import STOCK, WITHOUT_OUR_STEPS
 from autograde.submission import CannotGrade
 
+OURS = {f"autograde.classroom.preprocessors.{name}" for name in ("MakeWhole", "RunAndCheck", "SaveVerdicts")}
 _INSTALLED: list[bool] = []
 
 
 def install() -> None:
-    """Replace the two steps in this process, once."""
+    """Replace the steps in this process, once."""
     from nbgrader.converters.autograde import Autograde
     from nbgrader.converters.base import BaseConverter
 
     if _INSTALLED:
         return
     _INSTALLED.append(True)
+    starts = BaseConverter.start
     copies, converts = BaseConverter.init_assignment, BaseConverter.convert_single_notebook
+
+    def start(self: Any) -> None:
+        if isinstance(self, Autograde):
+            refuse_without_our_steps(self)
+        starts(self)
 
     def init_assignment(self: Any, assignment_id: str, student_id: str) -> None:
         if isinstance(self, Autograde):
@@ -46,8 +56,23 @@ def install() -> None:
         else:
             converts(self, notebook_filename)
 
+    BaseConverter.start = start
     BaseConverter.init_assignment = init_assignment
     BaseConverter.convert_single_notebook = convert_single_notebook
+
+
+def refuse_without_our_steps(converter: Any) -> None:
+    """Stop nbgrader where its own steps would grade: they give full marks to a check that was never run.
+
+    Raises:
+        NbGraderException: the course's steps are not in the configuration.
+    """
+    from nbgrader.converters.base import NbGraderException
+
+    named = {*map(str, converter.sanitize_preprocessors), *map(str, converter.autograde_preprocessors)}
+    if not named >= OURS and os.environ.get(STOCK) != "1":
+        converter.log.error(WITHOUT_OUR_STEPS)
+        raise NbGraderException(WITHOUT_OUR_STEPS)
 
 
 def copy_files(converter: Any, assignment: str, student: str) -> None:

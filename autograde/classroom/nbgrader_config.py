@@ -23,8 +23,8 @@ c.CourseDirectory.course_id = "rederive"
 
 # What was handed in is made whole again: checks that were deleted, edited, doubled or tagged are as they were released.
 c.Autograde.sanitize_preprocessors = SANITIZE_STEPS
-# A notebook runs in a sandbox, and the verdicts are made outside of it, with partial credit. Without this line nbgrader
-# runs the check cells itself, in the student's kernel: each then gives all of its points or none.
+# A notebook runs in a sandbox, and the verdicts are made outside of it, with partial credit. Without these two lines nothing
+# is graded: nbgrader's own steps run the checks in the student's kernel, which can forge its points.
 c.Autograde.autograde_preprocessors = AUTOGRADE_STEPS
 # What a notebook may use. These are the defaults; seconds are of the clock but for cpu_seconds.
 # c.RunAndCheck.cell_seconds = 60

@@ -32,6 +32,8 @@ def test_the_replaced_methods_are_there_with_their_arguments():
         "self",
         "notebook_filename",
     ]
+    assert list(inspect.signature(BaseConverter.start).parameters) == ["self"]
+    assert "start" not in vars(Autograde)
     assert issubclass(Autograde, BaseConverter)
 
 

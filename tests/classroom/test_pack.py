@@ -211,7 +211,7 @@ def test_its_readme_says_what_students_can_see(made):
         "It is no exam",
     ):
         assert words in text
-    assert "autograde check work/rnn/01_vanilla_rnn.ipynb" in text
+    assert f"autograde check work/{all_lessons(made[0])[0].name}.ipynb" in text
     assert "GRADED_SEED = 1" in (made[0] / "autograde" / "notebook.py").read_text(), "the README says so"
 
 

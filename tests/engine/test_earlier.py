@@ -57,6 +57,7 @@ def test_one_given_function_does_not_cost_another_exercise(check, capsys):
 
 def test_given_fails_where_nbgrader_grades(check, monkeypatch):
     monkeypatch.setenv("NBGRADER_EXECUTION", "autograde")
+    monkeypatch.setenv("REDERIVE_STOCK_GRADING", "1")
     with pytest.raises(CheckFailed, match="0 of"):
         check.n_params(given("n_params"))
 

@@ -427,8 +427,15 @@ def test_under_nbgrader_all_cases_are_looked_at(monkeypatch):
     check.result(look)
     shown = len(seen)
     monkeypatch.setenv("NBGRADER_EXECUTION", "autograde")
+    monkeypatch.setenv("REDERIVE_STOCK_GRADING", "1")
     check.result(look)
     assert len(seen) > 2 * shown
+
+
+def test_under_nbgrader_without_our_steps_a_check_raises_though_the_answer_is_right(monkeypatch):
+    monkeypatch.setenv("NBGRADER_EXECUTION", "autograde")
+    with pytest.raises(CheckFailed, match="autograde grade"):
+        Check("toy/01", TWO)(lambda x: 2 * x)
 
 
 def test_the_answers_that_other_tests_rely_on_are_right():

@@ -606,7 +606,7 @@ truncated_bptt = Exercise(
             _short_chunk_first,
         ),
         Mistake(
-            "Loss and gradients are those of the first chunk alone. Does your function return inside the loop over the chunks?",
+            "Loss and gradients are those of the first chunk alone. Look for a return inside the loop over the chunks.",
             _first_chunk_only,
         ),
         Mistake("You divide the sequence into k chunks. Each chunk has k steps.", _k_chunks),
