@@ -24,6 +24,7 @@ Progress = Callable[[str], None]
 Seeds = Callable[[str], Iterator[int]]
 """By exercise: the seed to draw its cases with, and others in case that one of them is unusable."""
 MOST_SEEDS = 5
+MOST_LOST = 3
 MAX_OUTPUTS = 30_000_000
 """Characters of output that are kept of a whole notebook."""
 
@@ -94,6 +95,10 @@ def _exercise_json(result: ExerciseResult) -> dict[str, Any]:
     }
 
 
+class Lost(Exception):
+    """The sandbox was stopped from outside."""
+
+
 @dataclass
 class RemoteObserver:
     """Looks at a function of the notebook that runs in ``session``; ``alive`` is False once the process is gone.
@@ -114,6 +119,8 @@ class RemoteObserver:
             return self.session.look(self.name, probe, inputs, watch, self.alone)
         except Stopped as stop:
             self.alive = stop.alive
+            if stop.verdict == "grader-error":
+                raise Lost from None
             raise
 
 
@@ -134,6 +141,8 @@ class _Run:
     why: dict[str, str] = field(default_factory=dict)
     """By exercise: why the cell that should define it did not run to its end."""
     size: int = 0
+    lost: int = 0
+    """How often the sandbox was stopped from outside."""
 
     def hand_over(self, session: Session) -> bool:
         """Give the notebook the references that it asks for, for which it gets no points. False when the process is gone."""
@@ -176,12 +185,19 @@ class _Run:
         try:
             shown = session.run(step.source)
         except Stopped as stop:
+            if self._lost(stop):
+                return False
             self._stopped_cell(step, stop)
             self.skip.add(number)
             return stop.alive
         self._keep(step.cell, shown.outputs)
         self._note_error(step, shown)
         return True
+
+    def _lost(self, stop: Stopped) -> bool:
+        """Whether it was the sandbox that stopped, not the notebook: then it starts again as if nothing had been."""
+        self.lost += stop.verdict == "grader-error"
+        return stop.verdict == "grader-error"
 
     def _keep(self, cell: int, outputs: tuple[dict[str, Any], ...]) -> None:
         self.size += len(str(outputs))
@@ -207,6 +223,13 @@ class _Run:
             self.why[step.exercise] = f"its cell did not run to its end: {stop}"
         self.notes.append(f"Cell {step.cell + 1} was left out ({stop.verdict}): {stop}")
 
+    def never(self, name: str) -> ExerciseResult:
+        """The result of an exercise that the notebook did not come to."""
+        exercise, seed = self.bank[name], self.first_seed(name)
+        if self.lost >= MOST_LOST:
+            return _ours(exercise, "the sandbox was stopped from outside, again and again", seed)
+        return failed(exercise, Finding("crash", "The notebook never came to this exercise."), seed, "crash")
+
     def look(self, session: Session, name: str) -> bool:
         """Grade one exercise. False when the process is gone."""
         exercise = self.bank[name]
@@ -215,7 +238,12 @@ class _Run:
         for attempt, seed in enumerate(self.seeds(name)):
             try:
                 self.results[name] = self._grade(session, observer, exercise, seed)
+            except Lost:
+                self.lost += 1
+                return False
             except Stopped as stop:
+                if self._lost(stop):
+                    return False
                 finding = Finding(stop.verdict, str(stop))
                 self.results[name] = failed(exercise, finding, seed, stop.verdict)
                 return stop.alive
@@ -300,15 +328,11 @@ def grade_submission(
     )
     names = [step.exercise for step in submission.steps if step.check and step.exercise is not None]
     for _ in range(
-        len(submission.steps) + 1
+        len(submission.steps) + MOST_LOST
     ):  # every new start leaves out one more cell, or has one more result
         with Session(folder, submission.topic, limits.cell, limits.look, start) as session:
-            if work.through(session) or time.monotonic() > until:
+            if work.through(session) or work.lost >= MOST_LOST or time.monotonic() > until:
                 break
-    ended = {name: work.results.get(name) or _never(bank[name], work.first_seed(name)) for name in names}
+    ended = {name: work.results.get(name) or work.never(name) for name in names}
     order = [name for name in bank if name in ended]
     return NotebookResult(submission.lesson, {n: ended[n] for n in order}, work.outputs, tuple(work.notes))
-
-
-def _never(exercise: Exercise, seed: int) -> ExerciseResult:
-    return failed(exercise, Finding("crash", "The notebook never came to this exercise."), seed, "crash")

@@ -32,6 +32,7 @@ TICK = 0.05
 WORK = "/tmp/work"
 UNPRIVILEGED = 65534
 FIRST_FAILED = 120
+LOCKED = "locked in"
 MESSAGE = 1 << 16
 
 
@@ -97,14 +98,15 @@ class Warm:
         os.close(tell)
         for descriptor in descriptors:
             os.close(descriptor)
-        with os.fdopen(told) as line:
-            text = line.read()
-        if text.isdigit():
-            self._running = Running(keeper, int(text), limits)
+        with os.fdopen(told) as lines:
+            said = set(lines.read().splitlines())
+        first = next((line for line in said if line.isdigit()), "")
+        if first and LOCKED in said:
+            self._running = Running(keeper, int(first), limits)
             self._say({"is": "started"})
         else:
             os.waitpid(keeper, 0)
-            self._say({"is": "failed", "why": text})
+            self._say({"is": "failed", "why": "; ".join(said - {first, LOCKED}) or "no answer"})
 
     def _watch(self) -> None:
         """Reap the child that has ended; kill one that uses too much."""
@@ -189,9 +191,8 @@ def _keep(
         confine.end_with_parent()
         first = os.fork()
         if first == 0:
-            os.close(tell)
-            _be_first(shell, seal, limits, data, descriptors)
-        os.write(tell, str(first).encode())
+            _be_first(shell, seal, limits, data, descriptors, tell)
+        os.write(tell, f"{first}\n".encode())
         os.close(tell)
         for descriptor in descriptors:
             os.close(descriptor)
@@ -199,7 +200,7 @@ def _keep(
         _leave(os.waitstatus_to_exitcode(status))
     except BaseException as error:
         with contextlib.suppress(OSError):
-            os.write(tell, f"{type(error).__name__}: {error}".encode())
+            os.write(tell, f"{type(error).__name__}: {error}\n".encode())
         os._exit(FIRST_FAILED)
 
 
@@ -220,8 +221,10 @@ def _leave(code: int) -> None:
     os._exit(code if code >= 0 else 128 - code)
 
 
-def _be_first(shell: student.Shell, seal: Any, limits: Limits, data: int, descriptors: list[int]) -> None:
-    """In the first process: lock everything, start the student, pass on interrupts, reap orphans. Never returns."""
+def _be_first(
+    shell: student.Shell, seal: Any, limits: Limits, data: int, descriptors: list[int], tell: int
+) -> None:
+    """In the first process: lock everything and say so, start the student, pass on interrupts, reap orphans. Never returns."""
     try:
         confine.end_with_parent()
         os.setsid()
@@ -230,6 +233,8 @@ def _be_first(shell: student.Shell, seal: Any, limits: Limits, data: int, descri
         os.chdir(WORK)
         confine.bounded(limits, data)
         confine.powerless()
+        os.write(tell, f"{LOCKED}\n".encode())
+        os.close(tell)
         pid = os.fork()
         if pid == 0:
             _be_student(shell, seal, descriptors)
@@ -241,7 +246,9 @@ def _be_first(shell: student.Shell, seal: Any, limits: Limits, data: int, descri
                 ended, status = os.waitpid(-1, 0)
                 if ended == pid:
                     _leave(os.waitstatus_to_exitcode(status))
-    except BaseException:
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            os.write(tell, f"{type(error).__name__}: {error}\n".encode())
         os._exit(FIRST_FAILED)
 
 

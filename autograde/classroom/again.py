@@ -18,6 +18,8 @@ from autograde.lessons import read_lesson
 from autograde.report import as_text
 from autograde.submission import CannotGrade, Submission
 
+CHANGED = "What was handed in has changed since it was graded."
+
 
 @dataclass(frozen=True)
 class Again:
@@ -63,7 +65,10 @@ def grade_again(folder: Path, student: str, assignment: str, exercise: str, unsa
             Path(place),
         )
     now = record_of(result, worth[notebook])["exercises"][exercise]
-    return _compared(as_text(result.exercises[exercise], assignment), before, now)
+    again = _compared(as_text(result.exercises[exercise], assignment), before, now)
+    digest = (Records(made).read(student) or {}).get("handed_in")
+    changed = bool(digest) and digest != handed_in.digest
+    return replace(again, comparison=f"{again.comparison} {CHANGED}") if changed else again
 
 
 def _recorded(made: ClassFolder, student: str, exercise: str) -> tuple[str, Record]:

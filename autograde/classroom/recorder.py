@@ -22,6 +22,15 @@ from autograde.course import CourseError
 
 PATIENCE = 120.0
 """Seconds to wait for a gradebook that somebody else has locked."""
+PASSING = (
+    "locked",
+    "timeout",
+    "deadlock",
+    "closed the connection",
+    "connection already closed",
+    "terminating connection",
+)
+"""Words in a database's errors that say that the next try may succeed."""
 READ_ONLY = 0o444
 T = TypeVar("T")
 
@@ -51,10 +60,14 @@ class Recorder:
 
     def graded(self) -> set[str]:
         """The students whose submission the gradebook has."""
+        return self._patiently(self._graded)
+
+    def _graded(self) -> set[str]:
         book = self._book
-        found = {entry.student_id for entry in book.assignment_submissions(self._made.topic)}
-        book.db.rollback()
-        return found
+        try:
+            return {entry.student_id for entry in book.assignment_submissions(self._made.topic)}
+        finally:
+            book.db.rollback()
 
     def write(self, student: str, record: Record, texts: Mapping[str, str], handed_in: HandedIn) -> str:
         """Keep everything that came of a submission.
@@ -146,17 +159,19 @@ class Recorder:
                     warnings.simplefilter("ignore")  # SQLAlchemy's, about nbgrader's own sessions
                     return work()
             except (OperationalError, InvalidEntry) as error:  # nbgrader turns the first into the second
-                if "locked" not in str(error) and "timeout" not in str(error):
+                if not any(word in str(error) for word in PASSING):
                     why = getattr(error, "orig", None) or str(error).splitlines()[0]
                     raise CourseError(f"The gradebook cannot be written: {why}.") from None
                 if time.monotonic() > deadline:
                     raise CourseError(
-                        "The gradebook is locked by another program. Close it, then run the same command again: it goes on "
-                        "where it stopped."
+                        "The gradebook is locked by another program, or cannot be reached. Mend that, then run the same command "
+                        "again: it goes on where it stopped."
                     ) from None
                 if not told:
                     told = True
-                    self._say("The gradebook is locked by another program; waiting for it.")
+                    self._say(
+                        "The gradebook is locked by another program, or cannot be reached; waiting for it."
+                    )
                 time.sleep(0.5)
 
 

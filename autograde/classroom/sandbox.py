@@ -37,10 +37,26 @@ SEEN = (
     "version", "warm", "wire",
 )  # fmt: skip
 """The modules of autograde that exist in the sandbox."""
+PARTS = (
+    "bin",
+    "etc",
+    "include",
+    "lib",
+    "lib32",
+    "lib64",
+    "libexec",
+    "libx32",
+    "pyvenv.cfg",
+    "sbin",
+    "share",
+    "ssl",
+)
+"""What an installation of Python, or /usr, consists of."""
 START = 120.0
 ANSWER = 15.0
 MESSAGE = 1 << 16
 SYSTEM = ("/bin", "/lib", "/lib32", "/lib64", "/libx32", "/sbin")
+NAME = ("--hostname", "sandbox")
 PASSWD = "student:x:{0}:{0}::/tmp:/bin/sh\n"
 
 
@@ -211,7 +227,8 @@ class Boxed:
                 self._note(message)
             else:
                 self.kill()
-                self._end = "crash", "The process stopped answering."
+                if self._end is not None and self._end[0] != "grader-error":
+                    self._end = "crash", "The process stopped answering."
         assert self._end is not None
         return self._end
 
@@ -224,7 +241,10 @@ class Boxed:
         }
         if not message["is"]:
             self.sandbox.close()  # it does not answer: the next notebook gets a new one
-            self._end = "crash", "The sandbox stopped answering."
+            self._end = (
+                "grader-error",
+                "The sandbox itself was stopped from outside, which is not your fault.",
+            )
         elif message["why"] in reasons:
             self._end = reasons[message["why"]]
         elif message["code"] > 128:
@@ -251,8 +271,8 @@ def _namespaces() -> list[str]:
     if os.getuid() == 0:
         kinds = ("pid", "net", "ipc", "uts")
         capabilities = ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
-        return [*(f"--unshare-{kind}" for kind in kinds), "--unshare-cgroup-try", *capabilities]
-    return ["--unshare-all"]
+        return [*(f"--unshare-{kind}" for kind in kinds), "--unshare-cgroup-try", *capabilities, *NAME]
+    return ["--unshare-all", *NAME]
 
 
 def _environment() -> list[str]:
@@ -296,8 +316,14 @@ def _files(passwd: int) -> list[str]:
 
 
 def _installation() -> list[Path]:
-    """The folders of Python and of the system's libraries, none inside another."""
-    wanted = {Path(place).resolve() for place in ("/usr", sys.prefix, sys.base_prefix)} | {Path(sys.prefix)}
+    """The folders of Python and of the system's libraries, none inside another.
+
+    Only those that an installation has: a course or a class that lies in the same folder is not among them.
+    """
+    prefixes = {Path(p).resolve() for p in ("/usr", "/usr/local", sys.prefix, sys.base_prefix)} | {
+        Path(sys.prefix)
+    }
+    wanted = {prefix / part for prefix in prefixes for part in PARTS if (prefix / part).exists()}
     return sorted(path for path in wanted if not any(other in path.parents for other in wanted))
 
 

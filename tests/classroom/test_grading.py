@@ -431,7 +431,7 @@ def test_a_gradebook_that_is_locked_for_a_while(made):
     said = []
     with locked(made) as release:
         grade_class(made.root, TOPIC, progress=Progress(say=lambda line: (said.append(line), release())))
-    assert said == ["The gradebook is locked by another program; waiting for it."]
+    assert said == ["The gradebook is locked by another program, or cannot be reached; waiting for it."]
     assert totals(made) == {"ann": FULL, "ben": FULL - 1, "cy": 6.0}
 
 

@@ -24,10 +24,14 @@ from autograde.course import lesson_ids, root
 from autograde.lessons import lesson_info, read_lesson
 from autograde.observe import Stopped
 from autograde.probes import outputs
+from autograde.run import MOST_LOST, grade_submission
+from autograde.session import Session
+from autograde.submission import Step, Submission
 
 pytestmark = NEEDS_SANDBOX
 ROOT = root()
 SMALL = Limits(cpu_seconds=60, memory=400_000_000, processes=24, disk=8_000_000, files=60)
+ANSWER = "import torch\ndef rnn_step(x, h, W_ih, W_hh, b_ih, b_hh):\n    return torch.tanh(x @ W_ih.T + b_ih + h @ W_hh.T + b_hh)"
 SECRET = "the-secret-of-the-grader"
 CLASS = (
     "gradebook.db",
@@ -510,15 +514,31 @@ def test_a_warm_process_that_dies_before_it_reads_is_replaced(box):
         assert shown(opened, "1 + 1") == 2
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a warm process that somebody else kills counts as a crash of the notebook's"
-)
 def test_the_end_of_a_warm_process_is_no_students_fault(box):
     with session(box) as opened:
         os.kill(warm_of(box), signal.SIGKILL)
         with pytest.raises(Stopped) as stopped:
             opened.run("import time\ntime.sleep(30)")
     assert stopped.value.verdict == "grader-error"
+
+
+@pytest.mark.parametrize(("often", "verdict"), [(1, "ok"), (9, "grader-error")])
+def test_a_sandbox_that_is_stopped_from_outside_takes_nobodys_points(box, monkeypatch, often, verdict):
+    """It is started again; where that does not help, the verdict is our own failure."""
+    lost, run = [], Session.run
+
+    def sometimes(opened, source):
+        if source == ANSWER and len(lost) < often:
+            lost.append(source)
+            os.kill(warm_of(box), signal.SIGKILL)
+        return run(opened, source)
+
+    monkeypatch.setattr(Session, "run", sometimes)
+    answer = Step(0, ANSWER, "rnn_step", False)
+    steps = (answer, Step(1, "", "rnn_step", True))
+    found = grade_submission(Submission("rnn/01_vanilla_rnn", {}, steps), Path(), start=box.start)
+    assert found.exercises["rnn_step"].verdict == verdict, found.exercises["rnn_step"].first
+    assert len(lost) == min(often, MOST_LOST)
 
 
 GRADER = """
