@@ -217,9 +217,15 @@ def went_on(exercise: Exercise, seed: int) -> ExerciseResult:
     return failed(exercise, finding, seed)
 
 
-def recognised(exercise: Exercise, observer: Observer, *, graded: bool, seed: int) -> list[Mistake]:
-    """Every mistake of the bank that fits what an implementation shows; for the tests of the bank."""
+def recognised(
+    exercise: Exercise, observer: Observer, *, graded: bool, seed: int
+) -> tuple[bool, list[Mistake]]:
+    """Whether an implementation is right, and every mistake of the bank that fits what it shows; for the tests of the bank."""
     sitting = Sitting(exercise, observer)
-    for requirement in exercise.requirements:
-        _look_at(requirement, sitting, graded, seed, "cpu")
-    return matches(exercise, sitting.looked_at, sitting.failed, sitting.expected, sitting.observed)
+    with fixed_state():
+        results = [
+            _look_at(requirement, sitting, graded, seed, "cpu") for requirement in exercise.requirements
+        ]
+        if all(result.ok for result in results):
+            return True, []
+        return False, matches(exercise, sitting.looked_at, sitting.failed, sitting.expected, sitting.observed)

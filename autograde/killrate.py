@@ -169,15 +169,13 @@ def _right(row: Row, exercise: Exercise, answer: Callable[..., Any]) -> None:
 
 
 def _mistake(row: Row, exercise: Exercise, mistake: Mistake) -> None:
-    results = [_grade(exercise, mistake.implementation, seed) for seed in SEEDS]
-    if all(not result.ok for result in results):
-        row.killed += 1
-    else:
+    look = LocalObserver(mistake.implementation, quiet=True)
+    judged = {seed: recognised(exercise, look, graded=seed > 0, seed=seed) for seed in SEEDS}
+    if any(right for right, _ in judged.values()):
         row.complaints.append(f"the mistake {mistake.name} gets full marks")
         return
-    for seed in SEEDS:
-        look = LocalObserver(mistake.implementation, quiet=True)
-        found = recognised(exercise, look, graded=seed > 0, seed=seed)
+    row.killed += 1
+    for seed, (_, found) in judged.items():
         if found != [mistake]:
             names = ", ".join(other.name for other in found) or "nothing"
             row.complaints.append(f"the mistake {mistake.name} is recognised as {names} (seed {seed})")

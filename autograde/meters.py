@@ -10,7 +10,7 @@ import contextlib
 import gc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -44,8 +44,23 @@ class AllocationMeter(TorchDispatchMode):
         self._known = {StorageWeakRef(t.untyped_storage()).cdata for t in given or []}
         self._given = given or []  # kept alive, so that no new storage takes over an address
         self._alive: dict[int, tuple[StorageWeakRef, int]] = {}
+        self._at_most = 0
+        """At least what is alive: what was, when it was last counted, and all that is new since then."""
+        self._froze = False
         self.largest = 0
         self.peak = 0
+
+    def __enter__(self) -> Self:
+        self._froze = gc.get_freeze_count() == 0
+        if self._froze:  # a collection while it measures looks only at what is new, and takes no time
+            gc.freeze()
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        super().__exit__(*raised)  # type: ignore[no-untyped-call]
+        if self._froze:
+            gc.unfreeze()
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -62,14 +77,17 @@ class AllocationMeter(TorchDispatchMode):
         if ref.cdata in self._known:
             return
         size = storage.nbytes()
+        self._at_most += size  # a storage that is seen twice counts twice, until all are counted again
         self._alive[ref.cdata] = (ref, size)
         self.largest = max(self.largest, size)
-        self.peak = max(self.peak, self.alive())
+        if self._at_most > self.peak:
+            self.peak = max(self.peak, self.alive())
 
     def alive(self, besides: list[Tensor] | None = None) -> int:
         """Bytes that are alive now, not counting the storages of ``besides``."""
         skip = {StorageWeakRef(t.untyped_storage()).cdata for t in besides or []}
         self._alive = {key: entry for key, entry in self._alive.items() if not entry[0].expired()}
+        self._at_most = sum(size for _, size in self._alive.values())
         return sum(size for key, (_, size) in self._alive.items() if key not in skip)
 
 

@@ -66,7 +66,7 @@ class Plan:
     burning: tuple[int, int] = (12, 2)
 
 
-QUICK = Plan(6, 1, (2, 6), (1, 2), (1, 2), 1, (0.2,), (4, 1))
+QUICK = Plan(4, 1, (2, 4), (1, 2), (1, 2), 1, (0.2,), (2, 1))
 
 
 def engines(measured: Measured, otter: bool) -> dict[str, Engine]:

@@ -145,5 +145,5 @@ def test_a_recognise_that_stumbles_over_an_odd_result_does_not_take_the_check_wi
 def test_recognised_lists_every_mistake_that_fits():
     twin = Mistake("The twin.", lambda q, k, v: without_scale(q, k, v))
     made = attention(mistakes=(*TELLING, twin))
-    found = recognised(made, LocalObserver(without_scale), graded=False, seed=0)
+    _, found = recognised(made, LocalObserver(without_scale), graded=False, seed=0)
     assert [m.sentence for m in found] == [TELLING[0].sentence, "The twin."]

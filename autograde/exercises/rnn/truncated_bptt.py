@@ -56,8 +56,8 @@ def measured(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
 
     with AllocationMeter(given) as meter:
         value = implementation(lambda *arguments: step(*arguments), *inputs.values())
-    results = [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
-    kept = _alive(meter, _bytes_of_parameters(inputs), besides=results)
+        results = [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
+        kept = _alive(meter, _bytes_of_parameters(inputs), besides=results)
     return {
         "value": value,
         "peak memory": _around(meter.peak, _most_at_peak(inputs)),
