@@ -81,7 +81,7 @@ $(BIN)/uv: | $(BIN)/pip
 	@$(PIP) install uv
 
 $(RUNTIME): $(INPUTS) | $(BIN)/pip
-	@echo "Installing into $(VENV)/ with pip. Downloaded the first time: about 0.2 GB, and torch on top of it:"
+	@echo "Installing into $(VENV)/ with pip. Downloaded the first time: about 0.4 GB, and torch on top of it:"
 	@echo "0.1 to 0.2 GB for a CPU-only torch, but on Linux 2.6 GB for pip's usual torch, which brings CUDA along."
 	@if [ -n "$(TORCH_INDEX)" ]; then \
 		echo "Taking torch from $(TORCH_INDEX)"; \

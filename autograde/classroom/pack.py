@@ -46,7 +46,7 @@ You need Python 3.11 or later, and `make`. On Debian and Ubuntu also the package
 make lab     # set everything up in .venv/, then open JupyterLab on the course map
 ```
 
-The first run downloads about 0.2 GB, and PyTorch on top of it: up to 0.2 GB for a CPU-only build, about 2.6 GB for the
+The first run downloads about 0.4 GB, and PyTorch on top of it: up to 0.2 GB for a CPU-only build, about 2.6 GB for the
 usual build on Linux. For a CPU-only PyTorch give the index address that pytorch.org shows for "CPU" once:
 `make lab TORCH_INDEX=<that address>`. Later runs start in seconds and need no network.
 
