@@ -108,9 +108,9 @@ def draw_reported(ax: Axes, right: Float[Tensor, "pixels"]) -> None:
 
 # %% tags=["demo"]
 right = reported(STRIDED, unit=2, pixels=41)
-fig, ax = plotting.figure(width=8.5, height=3)
+fig, ax = plotting.figure(width=8.5, height=3.4)
 draw_reported(ax, right)
-ax.set(xlabel="pixel", ylabel="right answers (fraction)")
+ax.set(xlabel="pixel", ylabel="right answers (share)")
 for row, (name, width) in enumerate((("rule 1", 7), ("rule 2", 27), ("rule 3", 29))):
     height = 0.62 + 0.1 * row
     ax.plot([16 - width // 2, 16 + width // 2], [height] * 2, color=plotting.VERMILLION, linewidth=3)
@@ -924,7 +924,7 @@ for ax, (name, (layers, unit, pixels)) in zip(axes, STACKS.items(), strict=True)
         f"{name:22}{first:8} to {last:2}{seen[0]:9} to {seen[-1]:2}{inside.min():11.3f}{outside.max():10.3f}"
         f"{padding_counted(layers):11}{own_stride_first(layers):11}"
     )
-axes[0].set(ylabel="right answers (fraction)")
+axes[0].set(ylabel="right answers (share)")
 plotting.caption(
     fig,
     "Blue band: your formula. Dots: pixels that one trained unit reports. Upper bar: padding counted. Lower bar: own stride first; without strides it is right. The height of the bars has no meaning.",

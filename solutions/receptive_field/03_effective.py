@@ -652,7 +652,7 @@ fig, (left, right) = plotting.figure(1, 2, width=10.5, height=3.7)
 theory = [2 * n + 1 for n in depths]
 left.loglog(depths, theory, "s--", color=plotting.VERMILLION)
 right.loglog(depths, [1] * len(depths), "s--", color=plotting.VERMILLION)
-plotting.label(left, 11, 37, "theoretical", plotting.VERMILLION)
+plotting.label(left, 7.5, 44, "theoretical", plotting.VERMILLION)
 print(
     "share of the theoretical field     "
     + "".join(f"n = {n:<6}" for n in depths)
