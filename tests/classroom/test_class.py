@@ -215,7 +215,7 @@ def test_a_folder_that_is_not_empty_is_refused(tmp_path):
 
 def test_a_topic_that_is_not_built_is_refused(tmp_path):
     with pytest.raises(CourseError, match="There are no lessons"):
-        make_class(tmp_path / "new", "ddim")
+        make_class(tmp_path / "new", "yolo")
 
 
 def test_install_leaves_what_is_there_alone(tmp_path):

@@ -228,9 +228,9 @@ def test_a_folder_that_is_not_empty_is_refused_and_an_empty_one_is_filled(tmp_pa
 
 
 def test_an_unknown_topic_is_refused(tmp_path, command):
-    status, _, shown = command("student-pack", tmp_path / "pack", "--topic", "ddim")
+    status, _, shown = command("student-pack", tmp_path / "pack", "--topic", "yolo")
     assert status == 2
-    assert "There are no lessons for the topic 'ddim'" in shown
+    assert "There are no lessons for the topic 'yolo'" in shown
     assert not (tmp_path / "pack").exists()
 
 
