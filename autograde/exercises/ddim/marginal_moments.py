@@ -29,7 +29,7 @@ def _drawn(dim: int, share: float | None = None) -> Callable[[Draw], Inputs]:
             "var_t": number(source, 0.1, 2.0),
             "ab_t": ab_t,
             "ab_s": ab_s,
-            "sigma": part * math.sqrt(1 - ab_s),
+            "sd": part * math.sqrt(1 - ab_s),
         }
 
     return draw
@@ -51,7 +51,7 @@ def _known(source: Draw) -> Inputs:
 
 
 def _clean(source: Draw) -> Inputs:
-    return {**_drawn(4)(source), "ab_s": 1.0, "sigma": 0.0}
+    return {**_drawn(4)(source), "ab_s": 1.0, "sd": 0.0}
 
 
 def _in_double(source: Draw) -> Inputs:
@@ -65,18 +65,18 @@ def _moments(
     var_t: float,
     ab_t: float,
     ab_s: float,
-    sigma: float,
+    sd: float,
     *,
     slope: str = "right",
     var: str = "right",
     mean: str = "right",
 ) -> Result:
     """The moments, with switches for what goes wrong."""
-    left = 1 - ab_s - sigma**2
+    left = 1 - ab_s - sd**2
     k = {
         "right": math.sqrt(left / (1 - ab_t)),
         "not subtracted": math.sqrt((1 - ab_s) / (1 - ab_t)),
-        "not squared": math.sqrt(max(1 - ab_s - sigma, 0.0) / (1 - ab_t)),
+        "not squared": math.sqrt(max(1 - ab_s - sd, 0.0) / (1 - ab_t)),
         "no division": math.sqrt(left),
         "no root": left / (1 - ab_t),
     }[slope]
@@ -89,117 +89,117 @@ def _moments(
         "slope alone": k * mean_t,
     }[mean]
     value = {
-        "right": k**2 * var_t + sigma**2,
-        "slope not squared": k * var_t + sigma**2,
-        "sigma not squared": k**2 * var_t + sigma,
+        "right": k**2 * var_t + sd**2,
+        "slope not squared": k * var_t + sd**2,
+        "sigma not squared": k**2 * var_t + sd,
         "no sigma": k**2 * var_t,
-        "sigma alone": sigma**2,
+        "sigma alone": sd**2,
         "marginal": 1 - ab_s,
-        "deviation": math.sqrt(k**2 * var_t + sigma**2),
-        "deviations added": (k * math.sqrt(var_t) + sigma) ** 2,
-        "deviation came in": k**2 * var_t**2 + sigma**2,
+        "deviation": math.sqrt(k**2 * var_t + sd**2),
+        "deviations added": (k * math.sqrt(var_t) + sd) ** 2,
+        "deviation came in": k**2 * var_t**2 + sd**2,
     }[var]
     return mean_s, value
 
 
 def _sigma_not_subtracted(
-    x0: Tensor, mean_t: Tensor, var_t: float, ab_t: float, ab_s: float, sigma: float
+    x0: Tensor, mean_t: Tensor, var_t: float, ab_t: float, ab_s: float, sd: float
 ) -> Result:
-    return _moments(x0, mean_t, var_t, ab_t, ab_s, sigma, slope="not subtracted")
+    return _moments(x0, mean_t, var_t, ab_t, ab_s, sd, slope="not subtracted")
 
 
 def _sigma_subtracted_unsquared(
-    x0: Tensor, mean_t: Tensor, var_t: float, ab_t: float, ab_s: float, sigma: float
+    x0: Tensor, mean_t: Tensor, var_t: float, ab_t: float, ab_s: float, sd: float
 ) -> Result:
-    return _moments(x0, mean_t, var_t, ab_t, ab_s, sigma, slope="not squared")
+    return _moments(x0, mean_t, var_t, ab_t, ab_s, sd, slope="not squared")
 
 
-def _not_divided(x0: Tensor, mean_t: Tensor, var_t: float, ab_t: float, ab_s: float, sigma: float) -> Result:
-    return _moments(x0, mean_t, var_t, ab_t, ab_s, sigma, slope="no division")
+def _not_divided(x0: Tensor, mean_t: Tensor, var_t: float, ab_t: float, ab_s: float, sd: float) -> Result:
+    return _moments(x0, mean_t, var_t, ab_t, ab_s, sd, slope="no division")
 
 
 def _slope_without_root(
-    x0: Tensor, mean_t: Tensor, var_t: float, ab_t: float, ab_s: float, sigma: float
+    x0: Tensor, mean_t: Tensor, var_t: float, ab_t: float, ab_s: float, sd: float
 ) -> Result:
-    return _moments(x0, mean_t, var_t, ab_t, ab_s, sigma, slope="no root")
+    return _moments(x0, mean_t, var_t, ab_t, ab_s, sd, slope="no root")
 
 
-def _marginal_mean(x0: Tensor, mean_t: Tensor, var_t: float, ab_t: float, ab_s: float, sigma: float) -> Result:
-    return _moments(x0, mean_t, var_t, ab_t, ab_s, sigma, mean="marginal")
+def _marginal_mean(x0: Tensor, mean_t: Tensor, var_t: float, ab_t: float, ab_s: float, sd: float) -> Result:
+    return _moments(x0, mean_t, var_t, ab_t, ab_s, sd, mean="marginal")
 
 
-def _both_claimed(x0: Tensor, mean_t: Tensor, var_t: float, ab_t: float, ab_s: float, sigma: float) -> Result:
-    return _moments(x0, mean_t, var_t, ab_t, ab_s, sigma, mean="marginal", var="marginal")
+def _both_claimed(x0: Tensor, mean_t: Tensor, var_t: float, ab_t: float, ab_s: float, sd: float) -> Result:
+    return _moments(x0, mean_t, var_t, ab_t, ab_s, sd, mean="marginal", var="marginal")
 
 
 def _marginal_variance(
-    x0: Tensor, mean_t: Tensor, var_t: float, ab_t: float, ab_s: float, sigma: float
+    x0: Tensor, mean_t: Tensor, var_t: float, ab_t: float, ab_s: float, sd: float
 ) -> Result:
-    return _moments(x0, mean_t, var_t, ab_t, ab_s, sigma, var="marginal")
+    return _moments(x0, mean_t, var_t, ab_t, ab_s, sd, var="marginal")
 
 
-def _not_centred(x0: Tensor, mean_t: Tensor, var_t: float, ab_t: float, ab_s: float, sigma: float) -> Result:
-    return _moments(x0, mean_t, var_t, ab_t, ab_s, sigma, mean="not centred")
+def _not_centred(x0: Tensor, mean_t: Tensor, var_t: float, ab_t: float, ab_s: float, sd: float) -> Result:
+    return _moments(x0, mean_t, var_t, ab_t, ab_s, sd, mean="not centred")
 
 
 def _centred_at_picture(
-    x0: Tensor, mean_t: Tensor, var_t: float, ab_t: float, ab_s: float, sigma: float
+    x0: Tensor, mean_t: Tensor, var_t: float, ab_t: float, ab_s: float, sd: float
 ) -> Result:
-    return _moments(x0, mean_t, var_t, ab_t, ab_s, sigma, mean="x0 taken away")
+    return _moments(x0, mean_t, var_t, ab_t, ab_s, sd, mean="x0 taken away")
 
 
 def _mean_without_roots(
-    x0: Tensor, mean_t: Tensor, var_t: float, ab_t: float, ab_s: float, sigma: float
+    x0: Tensor, mean_t: Tensor, var_t: float, ab_t: float, ab_s: float, sd: float
 ) -> Result:
-    return _moments(x0, mean_t, var_t, ab_t, ab_s, sigma, mean="no roots")
+    return _moments(x0, mean_t, var_t, ab_t, ab_s, sd, mean="no roots")
 
 
-def _slope_alone(x0: Tensor, mean_t: Tensor, var_t: float, ab_t: float, ab_s: float, sigma: float) -> Result:
-    return _moments(x0, mean_t, var_t, ab_t, ab_s, sigma, mean="slope alone")
+def _slope_alone(x0: Tensor, mean_t: Tensor, var_t: float, ab_t: float, ab_s: float, sd: float) -> Result:
+    return _moments(x0, mean_t, var_t, ab_t, ab_s, sd, mean="slope alone")
 
 
 def _slope_not_squared(
-    x0: Tensor, mean_t: Tensor, var_t: float, ab_t: float, ab_s: float, sigma: float
+    x0: Tensor, mean_t: Tensor, var_t: float, ab_t: float, ab_s: float, sd: float
 ) -> Result:
-    return _moments(x0, mean_t, var_t, ab_t, ab_s, sigma, var="slope not squared")
+    return _moments(x0, mean_t, var_t, ab_t, ab_s, sd, var="slope not squared")
 
 
 def _sigma_added_unsquared(
-    x0: Tensor, mean_t: Tensor, var_t: float, ab_t: float, ab_s: float, sigma: float
+    x0: Tensor, mean_t: Tensor, var_t: float, ab_t: float, ab_s: float, sd: float
 ) -> Result:
-    return _moments(x0, mean_t, var_t, ab_t, ab_s, sigma, var="sigma not squared")
+    return _moments(x0, mean_t, var_t, ab_t, ab_s, sd, var="sigma not squared")
 
 
 def _noise_forgotten(
-    x0: Tensor, mean_t: Tensor, var_t: float, ab_t: float, ab_s: float, sigma: float
+    x0: Tensor, mean_t: Tensor, var_t: float, ab_t: float, ab_s: float, sd: float
 ) -> Result:
-    return _moments(x0, mean_t, var_t, ab_t, ab_s, sigma, var="no sigma")
+    return _moments(x0, mean_t, var_t, ab_t, ab_s, sd, var="no sigma")
 
 
 def _conditional_variance(
-    x0: Tensor, mean_t: Tensor, var_t: float, ab_t: float, ab_s: float, sigma: float
+    x0: Tensor, mean_t: Tensor, var_t: float, ab_t: float, ab_s: float, sd: float
 ) -> Result:
-    return _moments(x0, mean_t, var_t, ab_t, ab_s, sigma, var="sigma alone")
+    return _moments(x0, mean_t, var_t, ab_t, ab_s, sd, var="sigma alone")
 
 
-def _deviation(x0: Tensor, mean_t: Tensor, var_t: float, ab_t: float, ab_s: float, sigma: float) -> Result:
-    return _moments(x0, mean_t, var_t, ab_t, ab_s, sigma, var="deviation")
+def _deviation(x0: Tensor, mean_t: Tensor, var_t: float, ab_t: float, ab_s: float, sd: float) -> Result:
+    return _moments(x0, mean_t, var_t, ab_t, ab_s, sd, var="deviation")
 
 
 def _deviations_added(
-    x0: Tensor, mean_t: Tensor, var_t: float, ab_t: float, ab_s: float, sigma: float
+    x0: Tensor, mean_t: Tensor, var_t: float, ab_t: float, ab_s: float, sd: float
 ) -> Result:
-    return _moments(x0, mean_t, var_t, ab_t, ab_s, sigma, var="deviations added")
+    return _moments(x0, mean_t, var_t, ab_t, ab_s, sd, var="deviations added")
 
 
 def _variance_squared(
-    x0: Tensor, mean_t: Tensor, var_t: float, ab_t: float, ab_s: float, sigma: float
+    x0: Tensor, mean_t: Tensor, var_t: float, ab_t: float, ab_s: float, sd: float
 ) -> Result:
-    return _moments(x0, mean_t, var_t, ab_t, ab_s, sigma, var="deviation came in")
+    return _moments(x0, mean_t, var_t, ab_t, ab_s, sd, var="deviation came in")
 
 
-def _other_order(x0: Tensor, mean_t: Tensor, var_t: float, ab_t: float, ab_s: float, sigma: float) -> tuple[float, Tensor]:
-    mean, var = _moments(x0, mean_t, var_t, ab_t, ab_s, sigma)
+def _other_order(x0: Tensor, mean_t: Tensor, var_t: float, ab_t: float, ab_s: float, sd: float) -> tuple[float, Tensor]:
+    mean, var = _moments(x0, mean_t, var_t, ab_t, ab_s, sd)
     return var, mean
 
 

@@ -69,10 +69,6 @@ def _difference(ab_t: float, ab_s: float, eta: float) -> float:
     return eta * math.sqrt((1 - ab_s) / (1 - ab_t) * (ab_s - ab_t))
 
 
-def _bar_of_t(ab_t: float, ab_s: float, eta: float) -> float:
-    return eta * math.sqrt((1 - ab_s) / (1 - ab_t) * (1 - ab_t))
-
-
 def _no_root_of_ratio(ab_t: float, ab_s: float, eta: float) -> float:
     return eta * (1 - ab_s) / (1 - ab_t) * math.sqrt(1 - ab_t / ab_s)
 
@@ -121,12 +117,9 @@ sigma = Exercise(
         ),
         Mistake("You left out the factor 1 - ab_t / ab_s, the variance of the way forward.", _ratio_alone),
         Mistake(
-            "You replace all of the noise of x_s, sqrt(1 - ab_s). DDPM keeps a part of it from x_t.", _all_the_noise
+            "Your result is sqrt(1 - ab_s), all of the noise in x_s. From s to t only the share 1 - ab_t / ab_s is replaced.", _all_the_noise
         ),
         Mistake("You use the difference ab_s - ab_t. The forward variance is 1 - ab_t / ab_s.", _difference),
-        Mistake(
-            "You use 1 - ab_t for the way forward. From s to t only the share 1 - ab_t / ab_s is replaced by noise.", _bar_of_t
-        ),
         Mistake("The ratio of the two noise variances lacks its root.", _no_root_of_ratio),
         Mistake("The factor 1 - ab_t / ab_s lacks its root.", _root_of_ratio_only),
         Mistake("You took the root of ab_t / ab_s as well. Under the root stands 1 - ab_t / ab_s.", _roots_inside),
