@@ -136,12 +136,13 @@ alpha_bar = Exercise(
             _root,
         ),
         Mistake(
-            "You return the variance of the noise, 1 - alpha-bar. Return what is left of the data.", _noise_left
+            "You return the variance of the noise, 1 - alpha-bar. Return what is left of the data.",
+            _noise_left,
         ),
+        Mistake("Your product stops one step too early. Element 0 is already 1 - beta_0, not 1.", _one_late),
         Mistake(
-            "Your product stops one step too early. Element 0 is already 1 - beta_0, not 1.", _one_late
+            "You put a 1 in front. The result has one element per beta, beginning with 1 - beta_0.", _one_more
         ),
-        Mistake("You put a 1 in front. The result has one element per beta, beginning with 1 - beta_0.", _one_more),
         Mistake("You multiply from the end. Element t is the product of the factors 0 to t.", _from_the_end),
         Mistake(
             "You return the product over all steps. Return the running product, one element per step.",

@@ -41,7 +41,12 @@ class Toy:
         """A contraction that depends on all six."""
         self.levels += [float(ab_t), float(ab_s)]
         a, b = float(ab_t), float(ab_s)
-        return 0.8 * torch.cos(x * (1 - 0.3 * a)) + 0.3 * (b - a) * eps + 0.2 * b * x + eta * math.sqrt(1 - a) * noise
+        return (
+            0.8 * torch.cos(x * (1 - 0.3 * a))
+            + 0.3 * (b - a) * eps
+            + 0.2 * b * x
+            + eta * math.sqrt(1 - a) * noise
+        )
 
 
 def _call(implementation: Implementation, toy: Toy, inputs: Inputs) -> Any:
@@ -80,7 +85,9 @@ def _batch(batch: int, dim: int, T: int, times: tuple[int, ...], eta: float) -> 
 
 
 def _in_double(source: Draw) -> Inputs:
-    drawn: Inputs = map_floats(_batch(5, 4, 20, (19, 9, 3), 0.5)(source), lambda tensor: tensor.double() / 1.1)
+    drawn: Inputs = map_floats(
+        _batch(5, 4, 20, (19, 9, 3), 0.5)(source), lambda tensor: tensor.double() / 1.1
+    )
     return drawn
 
 
@@ -222,11 +229,15 @@ def _level_of_index(
     return _loop(model, step, x_T, times, ab, eta, noise, start="index")
 
 
-def _upwards(model: Model, step: Step, x_T: Tensor, times: Tensor, ab: Tensor, eta: float, noise: Tensor) -> Tensor:
+def _upwards(
+    model: Model, step: Step, x_T: Tensor, times: Tensor, ab: Tensor, eta: float, noise: Tensor
+) -> Tensor:
     return _loop(model, step, x_T, times, ab, eta, noise, order="up")
 
 
-def _one_noise(model: Model, step: Step, x_T: Tensor, times: Tensor, ab: Tensor, eta: float, noise: Tensor) -> Tensor:
+def _one_noise(
+    model: Model, step: Step, x_T: Tensor, times: Tensor, ab: Tensor, eta: float, noise: Tensor
+) -> Tensor:
     return _loop(model, step, x_T, times, ab, eta, noise, fresh="first")
 
 
@@ -236,19 +247,27 @@ def _noise_reversed(
     return _loop(model, step, x_T, times, ab, eta, noise, fresh="reversed")
 
 
-def _noise_late(model: Model, step: Step, x_T: Tensor, times: Tensor, ab: Tensor, eta: float, noise: Tensor) -> Tensor:
+def _noise_late(
+    model: Model, step: Step, x_T: Tensor, times: Tensor, ab: Tensor, eta: float, noise: Tensor
+) -> Tensor:
     return _loop(model, step, x_T, times, ab, eta, noise, fresh="late")
 
 
-def _no_noise(model: Model, step: Step, x_T: Tensor, times: Tensor, ab: Tensor, eta: float, noise: Tensor) -> Tensor:
+def _no_noise(
+    model: Model, step: Step, x_T: Tensor, times: Tensor, ab: Tensor, eta: float, noise: Tensor
+) -> Tensor:
     return _loop(model, step, x_T, times, ab, 0.0, noise)
 
 
-def _always_one(model: Model, step: Step, x_T: Tensor, times: Tensor, ab: Tensor, eta: float, noise: Tensor) -> Tensor:
+def _always_one(
+    model: Model, step: Step, x_T: Tensor, times: Tensor, ab: Tensor, eta: float, noise: Tensor
+) -> Tensor:
     return _loop(model, step, x_T, times, ab, 1.0, noise)
 
 
-def _own_noise(model: Model, step: Step, x_T: Tensor, times: Tensor, ab: Tensor, eta: float, noise: Tensor) -> Tensor:
+def _own_noise(
+    model: Model, step: Step, x_T: Tensor, times: Tensor, ab: Tensor, eta: float, noise: Tensor
+) -> Tensor:
     return _loop(model, step, x_T, times, ab, eta, noise, fresh="own")
 
 
@@ -264,21 +283,29 @@ def _asked_twice(
     return _loop(model, step, x_T, times, ab, eta, noise, ask="twice")
 
 
-def _all_times(model: Model, step: Step, x_T: Tensor, times: Tensor, ab: Tensor, eta: float, noise: Tensor) -> Tensor:
+def _all_times(
+    model: Model, step: Step, x_T: Tensor, times: Tensor, ab: Tensor, eta: float, noise: Tensor
+) -> Tensor:
     every = torch.arange(len(ab), device=times.device).flip(0)
     more = noise[torch.arange(len(ab)) % len(noise)]
     return _loop(model, step, x_T, every, ab, eta, more)
 
 
-def _clipped(model: Model, step: Step, x_T: Tensor, times: Tensor, ab: Tensor, eta: float, noise: Tensor) -> Tensor:
+def _clipped(
+    model: Model, step: Step, x_T: Tensor, times: Tensor, ab: Tensor, eta: float, noise: Tensor
+) -> Tensor:
     return _loop(model, step, x_T, times, ab, eta, noise, clip=True)
 
 
-def _detached(model: Model, step: Step, x_T: Tensor, times: Tensor, ab: Tensor, eta: float, noise: Tensor) -> Tensor:
+def _detached(
+    model: Model, step: Step, x_T: Tensor, times: Tensor, ab: Tensor, eta: float, noise: Tensor
+) -> Tensor:
     return _loop(model, step, x_T, times, ab, eta, noise, detach=True)
 
 
-def _in_place(model: Model, step: Step, x_T: Tensor, times: Tensor, ab: Tensor, eta: float, noise: Tensor) -> Tensor:
+def _in_place(
+    model: Model, step: Step, x_T: Tensor, times: Tensor, ab: Tensor, eta: float, noise: Tensor
+) -> Tensor:
     return x_T.copy_(_loop(model, step, x_T.clone(), times, ab, eta, noise))
 
 
@@ -337,20 +364,27 @@ ddim_sample = Exercise(
     ),
     mistakes=(
         Mistake(
-            "The model gets the index k in the schedule. It was trained on times: hand it times[k].", _index_for_time
+            "The model gets the index k in the schedule. It was trained on times: hand it times[k].",
+            _index_for_time,
         ),
         Mistake(
             "The model gets the position S - 1 - k. It was trained on times of the long schedule: hand it times[k].",
             _position_for_time,
         ),
-        Mistake("The model gets the time where the step ends. x is at the time where it starts.", _next_time_told),
+        Mistake(
+            "The model gets the time where the step ends. x is at the time where it starts.", _next_time_told
+        ),
         Mistake("The model gets t / T. It wants the time t, as whole numbers.", _fraction_told),
         Mistake("The model gets alpha-bar. It wants the time t, as whole numbers.", _level_told),
         Mistake("The model gets t + 1. It wants the time t at which x is.", _one_more_told),
         Mistake(
-            "Your last step ends at ab[0], where a little noise is left. It has to end at alpha-bar = 1.", _ends_at_lowest
+            "Your last step ends at ab[0], where a little noise is left. It has to end at alpha-bar = 1.",
+            _ends_at_lowest,
         ),
-        Mistake("Your last step ends at ab[-1], which is pure noise. It has to end at alpha-bar = 1.", _wraps_round),
+        Mistake(
+            "Your last step ends at ab[-1], which is pure noise. It has to end at alpha-bar = 1.",
+            _wraps_round,
+        ),
         Mistake(
             "The last step is missing: you stop at the last of the times. One more step ends at alpha-bar = 1.",
             _one_step_short,
@@ -360,15 +394,23 @@ ddim_sample = Exercise(
             _neighbour_for_next,
         ),
         Mistake("Your steps start from ab[t - 1]. x is at time t: start from ab[t].", _level_before),
-        Mistake("Your steps start from ab[k] with the index k. Look up ab at the time times[k].", _level_of_index),
+        Mistake(
+            "Your steps start from ab[k] with the index k. Look up ab at the time times[k].", _level_of_index
+        ),
         Mistake("You run through the schedule upwards. Start with the noisiest time, times[0].", _upwards),
         Mistake("You use noise[0] in every step. Step k gets noise[k].", _one_noise),
-        Mistake("You hand out the noise in reverse. Step k gets noise[k], counted from the start.", _noise_reversed),
+        Mistake(
+            "You hand out the noise in reverse. Step k gets noise[k], counted from the start.",
+            _noise_reversed,
+        ),
         Mistake("You hand out the noise one step late. Step k gets noise[k].", _noise_late),
         Mistake("You hand eta = 0 to the step. Hand on the eta that comes in.", _no_noise),
         Mistake("You hand eta = 1 to the step. Hand on the eta that comes in.", _always_one),
         Mistake("You draw noise of your own. Use the noise that comes in, noise[k] for step k.", _own_noise),
-        Mistake("You ask the model once, before the loop. Its noise changes with x and t: ask in every step.", _asked_first_only),
+        Mistake(
+            "You ask the model once, before the loop. Its noise changes with x and t: ask in every step.",
+            _asked_first_only,
+        ),
         Mistake(
             "You call the model twice per step. One call is enough; keep its result.",
             _asked_twice,

@@ -93,15 +93,21 @@ def _step(
     return outside * x0 + math.sqrt(max(rest, 0.0)) * towards + factor * noise
 
 
-def _sigma_not_subtracted(xt: Tensor, eps: Tensor, ab_t: float, ab_s: float, eta: float, noise: Tensor) -> Tensor:
+def _sigma_not_subtracted(
+    xt: Tensor, eps: Tensor, ab_t: float, ab_s: float, eta: float, noise: Tensor
+) -> Tensor:
     return _step(xt, eps, ab_t, ab_s, eta, noise, left="not subtracted")
 
 
-def _sigma_not_squared(xt: Tensor, eps: Tensor, ab_t: float, ab_s: float, eta: float, noise: Tensor) -> Tensor:
+def _sigma_not_squared(
+    xt: Tensor, eps: Tensor, ab_t: float, ab_s: float, eta: float, noise: Tensor
+) -> Tensor:
     return _step(xt, eps, ab_t, ab_s, eta, noise, left="not squared")
 
 
-def _variance_times_noise(xt: Tensor, eps: Tensor, ab_t: float, ab_s: float, eta: float, noise: Tensor) -> Tensor:
+def _variance_times_noise(
+    xt: Tensor, eps: Tensor, ab_t: float, ab_s: float, eta: float, noise: Tensor
+) -> Tensor:
     return _step(xt, eps, ab_t, ab_s, eta, noise, scale="variance")
 
 
@@ -136,7 +142,9 @@ def _noise_of_t(xt: Tensor, eps: Tensor, ab_t: float, ab_s: float, eta: float, n
     return _step(xt, eps, ab_t, ab_s, eta, noise, left="of t")
 
 
-def _direction_without_root(xt: Tensor, eps: Tensor, ab_t: float, ab_s: float, eta: float, noise: Tensor) -> Tensor:
+def _direction_without_root(
+    xt: Tensor, eps: Tensor, ab_t: float, ab_s: float, eta: float, noise: Tensor
+) -> Tensor:
     return _step(xt, eps, ab_t, ab_s, eta, noise, left="no root")
 
 
@@ -144,11 +152,15 @@ def _clipped_picture(xt: Tensor, eps: Tensor, ab_t: float, ab_s: float, eta: flo
     return _step(xt, eps, ab_t, ab_s, eta, noise, picture="clipped")
 
 
-def _noisy_for_picture(xt: Tensor, eps: Tensor, ab_t: float, ab_s: float, eta: float, noise: Tensor) -> Tensor:
+def _noisy_for_picture(
+    xt: Tensor, eps: Tensor, ab_t: float, ab_s: float, eta: float, noise: Tensor
+) -> Tensor:
     return _step(xt, eps, ab_t, ab_s, eta, noise, picture="xt")
 
 
-def _picture_not_divided(xt: Tensor, eps: Tensor, ab_t: float, ab_s: float, eta: float, noise: Tensor) -> Tensor:
+def _picture_not_divided(
+    xt: Tensor, eps: Tensor, ab_t: float, ab_s: float, eta: float, noise: Tensor
+) -> Tensor:
     return _step(xt, eps, ab_t, ab_s, eta, noise, picture="not divided")
 
 
@@ -164,11 +176,15 @@ def _noise_not_scaled(xt: Tensor, eps: Tensor, ab_t: float, ab_s: float, eta: fl
     return _step(xt, eps, ab_t, ab_s, eta, noise, scale="one")
 
 
-def _picture_without_root(xt: Tensor, eps: Tensor, ab_t: float, ab_s: float, eta: float, noise: Tensor) -> Tensor:
+def _picture_without_root(
+    xt: Tensor, eps: Tensor, ab_t: float, ab_s: float, eta: float, noise: Tensor
+) -> Tensor:
     return _step(xt, eps, ab_t, ab_s, eta, noise, outer="no root")
 
 
-def _picture_at_level_t(xt: Tensor, eps: Tensor, ab_t: float, ab_s: float, eta: float, noise: Tensor) -> Tensor:
+def _picture_at_level_t(
+    xt: Tensor, eps: Tensor, ab_t: float, ab_s: float, eta: float, noise: Tensor
+) -> Tensor:
     return _step(xt, eps, ab_t, ab_s, eta, noise, outer="of t")
 
 
@@ -226,7 +242,10 @@ ddim_step = Exercise(
             _sigma_not_subtracted,
         ),
         Mistake("Under the root you subtract sigma. Variances add: subtract sigma^2.", _sigma_not_squared),
-        Mistake("You multiply the noise by sigma^2. sigma is its standard deviation already.", _variance_times_noise),
+        Mistake(
+            "You multiply the noise by sigma^2. sigma is its standard deviation already.",
+            _variance_times_noise,
+        ),
         Mistake("You squared eta. The standard deviation grows with eta itself.", _eta_squared),
         Mistake(
             "Your sigma is that of the way forward, sqrt(1 - ab_t / ab_s), which adds noise even to the finished picture. Multiply by "
@@ -238,22 +257,28 @@ ddim_step = Exercise(
             _sigma_hat,
         ),
         Mistake(
-            "You make room for fresh noise under the root, and then add none. Add sigma times noise.", _no_noise
+            "You make room for fresh noise under the root, and then add none. Add sigma times noise.",
+            _no_noise,
         ),
         Mistake("You ignore eta and add no noise: that is eta = 0.", _always_ddim),
         Mistake("You ignore eta: your step is the one of eta = 1.", _always_ddpm),
         Mistake("The direction has the noise level of t. Its variance is 1 - ab_s - sigma^2.", _noise_of_t),
-        Mistake("The factor of the direction lacks its root: sqrt(1 - ab_s - sigma^2).", _direction_without_root),
+        Mistake(
+            "The factor of the direction lacks its root: sqrt(1 - ab_s - sigma^2).", _direction_without_root
+        ),
         Mistake("You clip the predicted picture. Here nothing is clipped.", _clipped_picture),
         Mistake("You use x_t for the picture. Predict x0 from x_t and eps first.", _noisy_for_picture),
         Mistake("Your predicted picture is not divided by sqrt(ab_t).", _picture_not_divided),
         Mistake(
-            "The direction uses fresh noise. It has to point along eps, the noise that is in x_t already.", _fresh_direction
+            "The direction uses fresh noise. It has to point along eps, the noise that is in x_t already.",
+            _fresh_direction,
         ),
         Mistake("The direction is x_t. It has to be eps, the predicted noise.", _noisy_direction),
         Mistake("You add noise at full strength. Multiply it by sigma.", _noise_not_scaled),
         Mistake("The factor of the picture is sqrt(ab_s), not ab_s.", _picture_without_root),
-        Mistake("The factor of the picture is sqrt(ab_t). The step ends at s: sqrt(ab_s).", _picture_at_level_t),
+        Mistake(
+            "The factor of the picture is sqrt(ab_t). The step ends at s: sqrt(ab_s).", _picture_at_level_t
+        ),
         Mistake("The picture enters at full strength. Its factor is sqrt(ab_s).", _picture_at_full_strength),
         Mistake("You draw noise of your own. Use the noise that comes in.", _own_noise),
         Mistake("You write the result into xt. The caller still needs it: return a new tensor.", _in_place),

@@ -103,7 +103,8 @@ def _not_averaged(model: Model, x0: Tensor, t: Tensor, eps: Tensor, ab: Tensor) 
 
 
 def _norms(model: Model, x0: Tensor, t: Tensor, eps: Tensor, ab: Tensor) -> Tensor:
-    return _error(model, x0, t, eps, ab).norm(dim=1).mean()
+    norms: Tensor = _error(model, x0, t, eps, ab).norm(dim=1)
+    return norms.mean()
 
 
 def _picture_as_target(model: Model, x0: Tensor, t: Tensor, eps: Tensor, ab: Tensor) -> Tensor:
@@ -242,16 +243,18 @@ eps_loss = Exercise(
             "You compare the prediction with the picture x0. This model predicts the noise: compare with eps.",
             _picture_as_target,
         ),
-        Mistake("You compare the prediction with x_t. It has to be compared with the noise eps.", _noisy_as_target),
+        Mistake(
+            "You compare the prediction with x_t. It has to be compared with the noise eps.", _noisy_as_target
+        ),
         Mistake(
             "You compare with the noise as it is scaled in x_t. The target is eps itself, of variance 1 at every t.",
             _scaled_noise_as_target,
         ),
         Mistake("The model gets the clean picture. It has to see the noisy one, x_t.", _clean_to_the_model),
-        Mistake("The model gets the noise itself, and has nothing to do. It has to see x_t.", _noise_to_the_model),
         Mistake(
-            "Your x_t lacks the roots: sqrt(alpha-bar_t) x0 + sqrt(1 - alpha-bar_t) eps.", _no_roots
+            "The model gets the noise itself, and has nothing to do. It has to see x_t.", _noise_to_the_model
         ),
+        Mistake("Your x_t lacks the roots: sqrt(alpha-bar_t) x0 + sqrt(1 - alpha-bar_t) eps.", _no_roots),
         Mistake("The model gets alpha-bar_t. It wants the time t, as whole numbers.", _level_for_time),
         Mistake("The model gets t / T. It wants the time t, as whole numbers.", _time_as_fraction),
         Mistake("The model gets t + 1. It wants the time t at which x_t was made.", _one_late),

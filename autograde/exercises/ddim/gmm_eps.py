@@ -259,28 +259,45 @@ gmm_eps = Exercise(
         Mistake("Your sign is turned: the score points towards the data, the noise away from it.", _sign),
         Mistake("The factor sqrt(1 - ab_t) is missing.", _factor_missing),
         Mistake("The factor of the score is the root, sqrt(1 - ab_t).", _factor_without_root),
-        Mistake("You divide by sqrt(1 - ab_t). Multiply by it: the score is -eps / sqrt(1 - ab_t).", _factor_divided),
+        Mistake(
+            "You divide by sqrt(1 - ab_t). Multiply by it: the score is -eps / sqrt(1 - ab_t).",
+            _factor_divided,
+        ),
         Mistake("The factor of the score is sqrt(1 - ab_t), not sqrt(ab_t).", _factor_of_signal),
-        Mistake("Your means are those of the clean data. At time t they have shrunk to sqrt(ab_t) mu_k.", _means_not_shrunk),
+        Mistake(
+            "Your means are those of the clean data. At time t they have shrunk to sqrt(ab_t) mu_k.",
+            _means_not_shrunk,
+        ),
         Mistake("Your means shrink by ab_t. Amplitudes shrink by its root.", _means_by_level),
         Mistake("Your variance lacks the noise that was added: ab_t stds^2 + 1 - ab_t.", _noise_missing),
         Mistake(
-            "Your variance is 1 - ab_t alone, as if each component were a point. Add ab_t stds^2.", _points_for_components
+            "Your variance is 1 - ab_t alone, as if each component were a point. Add ab_t stds^2.",
+            _points_for_components,
         ),
         Mistake("The components' own variance shrinks too: ab_t stds^2 + 1 - ab_t.", _spread_not_shrunk),
         Mistake("You use stds for a variance. Square it.", _deviation_for_variance),
         Mistake("You add standard deviations. Variances of independent parts add.", _deviations_added),
-        Mistake("The responsibilities ignore the weights of the components: add their logarithms.", _weights_missing),
         Mistake(
-            "The responsibilities lack the volume: a wide Gaussian is lower. Add -(D / 2) log var_k.", _volume_missing
+            "The responsibilities ignore the weights of the components: add their logarithms.",
+            _weights_missing,
+        ),
+        Mistake(
+            "The responsibilities lack the volume: a wide Gaussian is lower. Add -(D / 2) log var_k.",
+            _volume_missing,
         ),
         Mistake("The volume of a Gaussian in D dimensions is var^(D/2). You have D = 1.", _volume_of_one),
-        Mistake("The exponent is the squared distance divided by 2 var_k. You left out the 2.", _half_missing),
+        Mistake(
+            "The exponent is the squared distance divided by 2 var_k. You left out the 2.", _half_missing
+        ),
         Mistake("The exponent needs the squared distance. You took its root.", _distance_not_squared),
         Mistake(
-            "You average with the weights alone. At x the components have other shares: weight times density.", _weights_for_shares
+            "You average with the weights alone. At x the components have other shares: weight times density.",
+            _weights_for_shares,
         ),
-        Mistake("Your softmax runs over the points. For each point, the shares of the components add to 1.", _over_the_batch),
+        Mistake(
+            "Your softmax runs over the points. For each point, the shares of the components add to 1.",
+            _over_the_batch,
+        ),
         Mistake("You take the nearest component alone. All take part, each with its share.", _nearest_only),
         Mistake(
             "Far from all components your densities underflow to 0, and 0 / 0 is NaN. Work with logarithms and a softmax.",
@@ -288,6 +305,9 @@ gmm_eps = Exercise(
             recognise=_nan_far_away,
         ),
         Mistake("You did not divide x - mean by the variance of its component.", _not_divided),
-        Mistake("The values are right, but the shares are detached, which changes the gradients.", _detached_shares),
+        Mistake(
+            "The values are right, but the shares are detached, which changes the gradients.",
+            _detached_shares,
+        ),
     ),
 )

@@ -170,9 +170,7 @@ def _sigma_added_unsquared(
     return _moments(x0, mean_t, var_t, ab_t, ab_s, sd, var="sigma not squared")
 
 
-def _noise_forgotten(
-    x0: Tensor, mean_t: Tensor, var_t: float, ab_t: float, ab_s: float, sd: float
-) -> Result:
+def _noise_forgotten(x0: Tensor, mean_t: Tensor, var_t: float, ab_t: float, ab_s: float, sd: float) -> Result:
     return _moments(x0, mean_t, var_t, ab_t, ab_s, sd, var="no sigma")
 
 
@@ -198,7 +196,9 @@ def _variance_squared(
     return _moments(x0, mean_t, var_t, ab_t, ab_s, sd, var="deviation came in")
 
 
-def _other_order(x0: Tensor, mean_t: Tensor, var_t: float, ab_t: float, ab_s: float, sd: float) -> tuple[float, Tensor]:
+def _other_order(
+    x0: Tensor, mean_t: Tensor, var_t: float, ab_t: float, ab_s: float, sd: float
+) -> tuple[float, Tensor]:
     mean, var = _moments(x0, mean_t, var_t, ab_t, ab_s, sd)
     return var, mean
 
@@ -235,7 +235,8 @@ marginal_moments = Exercise(
             _sigma_not_subtracted,
         ),
         Mistake(
-            "Under the root of the slope you subtract sigma. Variances add: subtract sigma^2.", _sigma_subtracted_unsquared
+            "Under the root of the slope you subtract sigma. Variances add: subtract sigma^2.",
+            _sigma_subtracted_unsquared,
         ),
         Mistake("Your slope is not divided by sqrt(1 - ab_t), the size of the noise in x_t.", _not_divided),
         Mistake("Your slope lacks its square root.", _slope_without_root),
@@ -244,23 +245,34 @@ marginal_moments = Exercise(
             _marginal_mean,
         ),
         Mistake(
-            "You return what is to be shown, sqrt(ab_s) x0 and 1 - ab_s. Carry the moments of x_t over instead.", _both_claimed
+            "You return what is to be shown, sqrt(ab_s) x0 and 1 - ab_s. Carry the moments of x_t over instead.",
+            _both_claimed,
         ),
         Mistake(
-            "Your variance is 1 - ab_s, whatever that of x_t is. Carry it over: slope^2 var_t + sigma^2.", _marginal_variance
+            "Your variance is 1 - ab_s, whatever that of x_t is. Carry it over: slope^2 var_t + sigma^2.",
+            _marginal_variance,
         ),
         Mistake("The slope multiplies x_t - sqrt(ab_t) x0. You left out what is taken away.", _not_centred),
-        Mistake("The slope multiplies x_t - sqrt(ab_t) x0. You take away x0 at full strength.", _centred_at_picture),
+        Mistake(
+            "The slope multiplies x_t - sqrt(ab_t) x0. You take away x0 at full strength.",
+            _centred_at_picture,
+        ),
         Mistake("Your mean uses ab_s and ab_t where their roots are needed.", _mean_without_roots),
         Mistake("Your mean lacks the picture: sqrt(ab_s) x0 comes first.", _slope_alone),
-        Mistake("A factor in front of a random number multiplies its variance by the square: slope^2.", _slope_not_squared),
+        Mistake(
+            "A factor in front of a random number multiplies its variance by the square: slope^2.",
+            _slope_not_squared,
+        ),
         Mistake("You add sigma to a variance. Add sigma^2.", _sigma_added_unsquared),
         Mistake("You forgot the fresh noise: it adds sigma^2 to the variance.", _noise_forgotten),
         Mistake(
-            "Your variance is that for a known x_t. x_t is random too, and adds slope^2 var_t.", _conditional_variance
+            "Your variance is that for a known x_t. x_t is random too, and adds slope^2 var_t.",
+            _conditional_variance,
         ),
         Mistake("You return the standard deviation. Return the variance.", _deviation),
-        Mistake("You add standard deviations. The two parts are independent: add variances.", _deviations_added),
+        Mistake(
+            "You add standard deviations. The two parts are independent: add variances.", _deviations_added
+        ),
         Mistake("var_t is a variance already. You squared it.", _variance_squared),
         Mistake("You return the variance first. The order is (mean, var).", _other_order),
     ),

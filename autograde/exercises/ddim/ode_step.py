@@ -139,19 +139,32 @@ ode_step = Exercise(
         ),
     ),
     mistakes=(
-        Mistake("You return x / sqrt(alpha-bar). Multiply by sqrt(ab_s) at the end, to have x_s again.", _left_scaled),
+        Mistake(
+            "You return x / sqrt(alpha-bar). Multiply by sqrt(ab_s) at the end, to have x_s again.",
+            _left_scaled,
+        ),
         Mistake("You add the Euler step to x_t itself. The ODE holds for x_t / sqrt(ab_t).", _not_scaled),
         Mistake("You did not divide x_t by sqrt(ab_t) before the step.", _scaled_back_only),
         Mistake("You scale back by sqrt(ab_t). At the end of the step it is sqrt(ab_s).", _scaled_back_by_t),
-        Mistake("Your step goes the wrong way: add (r_s - r_t) eps, where r_s is the ratio at the end.", _wrong_way),
+        Mistake(
+            "Your step goes the wrong way: add (r_s - r_t) eps, where r_s is the ratio at the end.",
+            _wrong_way,
+        ),
         Mistake("You use r^2 = (1 - ab) / ab for the ODE's time. It is the root, r.", _squared_ratio),
         Mistake(
-            "You use sqrt(1 - ab) for the ODE's time. In x / sqrt(ab) the noise has the size sqrt((1 - ab) / ab).", _noise_for_ratio
+            "You use sqrt(1 - ab) for the ODE's time. In x / sqrt(ab) the noise has the size sqrt((1 - ab) / ab).",
+            _noise_for_ratio,
         ),
         Mistake("You use alpha-bar for the ODE's time. It is r = sqrt((1 - ab) / ab).", _level_for_ratio),
-        Mistake("Your ratio is upside down: r = sqrt((1 - ab) / ab), which is 0 for a clean picture.", _upside_down),
+        Mistake(
+            "Your ratio is upside down: r = sqrt((1 - ab) / ab), which is 0 for a clean picture.",
+            _upside_down,
+        ),
         Mistake("You scale by ab where sqrt(ab) is needed, at both ends of the step.", _no_roots),
-        Mistake("You scale x_t back, but not the step. Multiply the whole sum by sqrt(ab_s).", _noise_in_plain_units),
+        Mistake(
+            "You scale x_t back, but not the step. Multiply the whole sum by sqrt(ab_s).",
+            _noise_in_plain_units,
+        ),
         Mistake("You take half of the step. Euler takes the slope at the start for the whole way.", _half),
         Mistake(
             "Your step always goes towards less noise. The difference r_s - r_t is positive on the way up: leave its sign.",

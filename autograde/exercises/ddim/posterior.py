@@ -220,23 +220,34 @@ posterior = Exercise(
         Mistake("You return the standard deviation. Return the variance.", _standard_deviation),
         Mistake("You return the logarithm of the variance. Return the variance itself.", _log_variance),
         Mistake(
-            "The ratio in your variance is upside down: it is (1 - ab_{t-1}) / (1 - ab_t), which is below 1.", _upside_down
+            "The ratio in your variance is upside down: it is (1 - ab_{t-1}) / (1 - ab_t), which is below 1.",
+            _upside_down,
         ),
         Mistake(
             "Your variance is 1 - ab_{t-1}, that of x_{t-1} given x0 alone. x_t is known as well, and narrows it.",
             _marginal_variance,
         ),
         Mistake("Your variance lacks the factor beta_t.", _ratio_alone),
-        Mistake("You return the precision, the sum of the two inverse variances. The variance is 1 over it.", _precision),
         Mistake(
-            "At t = 0 your ab[t - 1] wraps round to the last element. Before time 0 alpha-bar is 1.", _wraps_around
+            "You return the precision, the sum of the two inverse variances. The variance is 1 over it.",
+            _precision,
         ),
-        Mistake("At t = 0 you use ab[0] for the time before. Before time 0 alpha-bar is 1.", _clamped_at_zero),
+        Mistake(
+            "At t = 0 your ab[t - 1] wraps round to the last element. Before time 0 alpha-bar is 1.",
+            _wraps_around,
+        ),
+        Mistake(
+            "At t = 0 you use ab[0] for the time before. Before time 0 alpha-bar is 1.", _clamped_at_zero
+        ),
         Mistake("You use alpha-bar of time t where that of t - 1 is needed.", _now_for_before),
         Mistake(
-            "Both factors of your mean lack the square root of alpha: amplitudes are roots of shares.", _no_roots
+            "Both factors of your mean lack the square root of alpha: amplitudes are roots of shares.",
+            _no_roots,
         ),
-        Mistake("You swapped the factors of the mean, or x0 and xt. For a small beta_t the mean is near x_t, not near x0.", _swapped),
+        Mistake(
+            "You swapped the factors of the mean, or x0 and xt. For a small beta_t the mean is near x_t, not near x0.",
+            _swapped,
+        ),
         Mistake(
             "The factor of x_t holds sqrt(alpha-bar_t). It is sqrt(alpha_t) of the one step, sqrt(1 - beta_t).",
             _bar_for_alpha,
@@ -244,12 +255,17 @@ posterior = Exercise(
         Mistake(
             "The factor of x0 holds sqrt(alpha_t) of one step. It is sqrt(alpha-bar_{t-1}).", _alpha_for_bar
         ),
-        Mistake("You did not divide the mean by 1 - alpha-bar_t, or the precisions by their sum.", _not_divided),
+        Mistake(
+            "You did not divide the mean by 1 - alpha-bar_t, or the precisions by their sum.", _not_divided
+        ),
         Mistake("Your mean is that of x_{t-1} given x0 alone. It has to use x_t too.", _prior_mean),
         Mistake(
             "Your mean turns the step round, x_t / sqrt(alpha_t), and does not use x0.", _step_turned_round
         ),
-        Mistake("You use 1 - beta of single steps for alpha-bar. Take the running product.", _alphas_without_product),
+        Mistake(
+            "You use 1 - beta of single steps for alpha-bar. Take the running product.",
+            _alphas_without_product,
+        ),
         Mistake("You return the variance first. The order is (mean, var).", _other_order),
     ),
     returns=("the mean", "the variance"),

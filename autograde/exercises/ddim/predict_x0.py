@@ -125,10 +125,18 @@ predict_x0 = Exercise(
         ),
     ),
     mistakes=(
-        Mistake("You divide by alpha-bar. The picture was multiplied by its root: divide by sqrt(ab_t).", _no_root_below),
+        Mistake(
+            "You divide by alpha-bar. The picture was multiplied by its root: divide by sqrt(ab_t).",
+            _no_root_below,
+        ),
         Mistake("You take (1 - ab_t) eps away. The noise has the factor sqrt(1 - ab_t).", _no_root_above),
-        Mistake("Both square roots are missing: subtract sqrt(1 - ab_t) eps, divide by sqrt(ab_t).", _no_roots),
-        Mistake("You took the noise away and did not divide by sqrt(ab_t): the picture is still dark.", _not_divided),
+        Mistake(
+            "Both square roots are missing: subtract sqrt(1 - ab_t) eps, divide by sqrt(ab_t).", _no_roots
+        ),
+        Mistake(
+            "You took the noise away and did not divide by sqrt(ab_t): the picture is still dark.",
+            _not_divided,
+        ),
         Mistake("You multiply by sqrt(ab_t). To undo the factor, divide by it.", _multiplied),
         Mistake("You add the noise. It was added in x_t, so take it away.", _added),
         Mistake("The factor of the noise is sqrt(1 - ab_t), not 1 - sqrt(ab_t).", _one_minus_root),
@@ -136,7 +144,10 @@ predict_x0 = Exercise(
             "You clip the picture to [-1, 1]. Here nothing is clipped: the step would no longer keep the marginals.",
             _clipped,
         ),
-        Mistake("You take the noise away at full strength. Its factor in x_t is sqrt(1 - ab_t).", _noise_not_scaled),
+        Mistake(
+            "You take the noise away at full strength. Its factor in x_t is sqrt(1 - ab_t).",
+            _noise_not_scaled,
+        ),
         Mistake("You divide x_t alone. Divide the whole difference by sqrt(ab_t).", _only_first_divided),
         Mistake("You exchanged the two factors: sqrt(1 - ab_t) belongs to the noise.", _swapped),
         Mistake("You exchanged xt and eps. The noisy picture comes first.", _exchanged),

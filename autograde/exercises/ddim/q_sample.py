@@ -159,7 +159,8 @@ q_sample = Exercise(
     ),
     mistakes=(
         Mistake(
-            "You left out both square roots. alpha-bar is a share of variance; amplitudes are its roots.", _no_roots
+            "You left out both square roots. alpha-bar is a share of variance; amplitudes are its roots.",
+            _no_roots,
         ),
         Mistake(
             "The factor of the noise lacks its root: 1 - alpha-bar is a variance, its root the standard deviation.",
@@ -170,7 +171,9 @@ q_sample = Exercise(
             "The factor of the noise is 1 - sqrt(alpha-bar). It has to be sqrt(1 - alpha-bar), so that variances add to 1.",
             _one_minus_root,
         ),
-        Mistake("You swapped the two factors: the picture gets sqrt(alpha-bar), the noise the other.", _swapped),
+        Mistake(
+            "You swapped the two factors: the picture gets sqrt(alpha-bar), the noise the other.", _swapped
+        ),
         Mistake(
             "You used alpha_t of one step. ab holds alpha-bar, the product of all steps up to t: use it as it is.",
             _alpha_of_the_step,
@@ -186,11 +189,15 @@ q_sample = Exercise(
             "Your factors run along the numbers of a picture, not along the batch. Give them a last dimension: ab[t][:, None].",
             _across_dimensions,
         ),
-        Mistake("You add noise and do not shrink the picture. Multiply x0 by sqrt(alpha-bar).", _picture_not_shrunk),
+        Mistake(
+            "You add noise and do not shrink the picture. Multiply x0 by sqrt(alpha-bar).",
+            _picture_not_shrunk,
+        ),
         Mistake("You add the noise at full strength. Multiply it by sqrt(1 - alpha-bar).", _noise_not_scaled),
         Mistake("You subtract the noise. It is added; the network learns this sign.", _subtracted),
         Mistake(
-            "You draw noise of your own. The noise comes in as eps: the loss compares with it later.", _own_noise
+            "You draw noise of your own. The noise comes in as eps: the loss compares with it later.",
+            _own_noise,
         ),
         Mistake("You return the mean alone, without the noise eps.", _mean_only),
         Mistake("You write the noisy picture into x0. The caller still needs the clean one.", _in_place),

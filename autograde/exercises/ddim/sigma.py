@@ -105,9 +105,14 @@ sigma = Exercise(
     ),
     mistakes=(
         Mistake("You return the variance. Return its root, the standard deviation.", _variance),
-        Mistake("You return eta times the variance. Take the root of the variance, then multiply by eta.", _variance_eta_once),
+        Mistake(
+            "You return eta times the variance. Take the root of the variance, then multiply by eta.",
+            _variance_eta_once,
+        ),
         Mistake("You squared eta. The standard deviation grows with eta itself.", _eta_squared),
-        Mistake("eta is under the root. It multiplies the standard deviation, so it stands outside.", _eta_inside),
+        Mistake(
+            "eta is under the root. It multiplies the standard deviation, so it stands outside.", _eta_inside
+        ),
         Mistake("You left out eta. With eta = 0 no noise is added at all.", _no_eta),
         Mistake("The ratio is upside down: (1 - ab_s) / (1 - ab_t), which is below 1.", _upside_down),
         Mistake(
@@ -117,11 +122,14 @@ sigma = Exercise(
         ),
         Mistake("You left out the factor 1 - ab_t / ab_s, the variance of the way forward.", _ratio_alone),
         Mistake(
-            "Your result is sqrt(1 - ab_s), all of the noise in x_s. From s to t only the share 1 - ab_t / ab_s is replaced.", _all_the_noise
+            "Your result is sqrt(1 - ab_s), all of the noise in x_s. From s to t only the share 1 - ab_t / ab_s is replaced.",
+            _all_the_noise,
         ),
         Mistake("You use the difference ab_s - ab_t. The forward variance is 1 - ab_t / ab_s.", _difference),
         Mistake("The ratio of the two noise variances lacks its root.", _no_root_of_ratio),
         Mistake("The factor 1 - ab_t / ab_s lacks its root.", _root_of_ratio_only),
-        Mistake("You took the root of ab_t / ab_s as well. Under the root stands 1 - ab_t / ab_s.", _roots_inside),
+        Mistake(
+            "You took the root of ab_t / ab_s as well. Under the root stands 1 - ab_t / ab_s.", _roots_inside
+        ),
     ),
 )

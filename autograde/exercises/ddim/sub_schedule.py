@@ -82,7 +82,11 @@ def _list(T: int, S: int) -> list[int]:
 
 
 def _quadratic(T: int, S: int) -> Tensor:
-    return torch.tensor([int((T - 1) * ((S - 1 - k) / max(S - 1, 1)) ** 2) for k in range(S)]) if S > 1 else _right(T, S)
+    return (
+        torch.tensor([int((T - 1) * ((S - 1 - k) / max(S - 1, 1)) ** 2) for k in range(S)])
+        if S > 1
+        else _right(T, S)
+    )
 
 
 sub_schedule = Exercise(
@@ -115,22 +119,33 @@ sub_schedule = Exercise(
             "You count in steps of T // S from 0, so the first time is below T - 1: the sampler would start from noise that is not pure.",
             _leading,
         ),
-        Mistake("Your last time is not 0: you take the end of each of S blocks. The last of the S times has to be 0.", _trailing),
+        Mistake(
+            "Your last time is not 0: you take the end of each of S blocks. The last of the S times has to be 0.",
+            _trailing,
+        ),
         Mistake("Your times begin with T. Times run from 0 to T - 1.", _from_T),
         Mistake("You round to the nearest whole number. Here the times are rounded down.", _rounded),
         Mistake("You round up. Here the times are rounded down.", _rounded_up),
-        Mistake("For S = 1 you return time 0. The one step has to start from pure noise, at T - 1.", _one_step_zero),
+        Mistake(
+            "For S = 1 you return time 0. The one step has to start from pure noise, at T - 1.",
+            _one_step_zero,
+        ),
         Mistake("Your times are floats. Return whole numbers, int64: they are indices.", _floats),
         Mistake("You return 0 to S - 1. These are positions in the schedule, not times.", _index_only),
         Mistake(
-            "You append -1 for the clean picture. The schedule holds times at which the model is asked: S of them.", _one_more
+            "You append -1 for the clean picture. The schedule holds times at which the model is asked: S of them.",
+            _one_more,
         ),
         Mistake("You return S + 1 times. The model is to be asked S times.", _one_too_many),
-        Mistake("You divide T - 1 by S. Between S times there are S - 1 gaps, and the last time is 0.", _without_end),
+        Mistake(
+            "You divide T - 1 by S. Between S times there are S - 1 gaps, and the last time is 0.",
+            _without_end,
+        ),
         Mistake("You return the S noisiest times. They have to be spread over all T.", _last_S),
         Mistake("You return a list. Return a tensor, so that it can index alpha-bar.", _list),
         Mistake(
-            "Your times are spaced by squares, another schedule of the paper. Here the spacing is even.", _quadratic
+            "Your times are spaced by squares, another schedule of the paper. Here the spacing is even.",
+            _quadratic,
         ),
     ),
 )

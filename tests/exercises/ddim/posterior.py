@@ -28,7 +28,9 @@ def alpha_bar_products(betas):
 
 
 def q_sample_rows(x0, t, eps, ab):
-    return torch.stack([ab[k] ** 0.5 * x + (1 - ab[k]) ** 0.5 * e for x, k, e in zip(x0, t, eps, strict=True)])
+    return torch.stack(
+        [ab[k] ** 0.5 * x + (1 - ab[k]) ** 0.5 * e for x, k, e in zip(x0, t, eps, strict=True)]
+    )
 
 
 def q_sample_gather(x0, t, eps, ab):

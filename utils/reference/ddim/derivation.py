@@ -39,7 +39,7 @@ def marginal_moments(
     x0: Float[Tensor, "dim"], mean_t: Float[Tensor, "dim"], var_t: float, ab_t: float, ab_s: float, sd: float
 ) -> tuple[Float[Tensor, "dim"], float]:
     """Mean and variance of x_s given x_0 when x_t has these ones and x_s is drawn from q_sigma(x_s | x_t, x_0) (equation 7)."""
-    slope = math.sqrt((1 - ab_s - sd**2) / (1 - ab_t))
+    slope = math.sqrt(max(1 - ab_s - sd**2, 0.0) / (1 - ab_t))
     mean_s = math.sqrt(ab_s) * x0 + slope * (mean_t - math.sqrt(ab_t) * x0)
     return mean_s, slope**2 * var_t + sd**2
 

@@ -10,12 +10,12 @@ Model = Callable[[Tensor, Tensor], Tensor]
 Level = Callable[[Tensor, Tensor, float, float], Tensor]
 
 
-def energy_distance(a: Float[Tensor, "N dim"], b: Float[Tensor, "M dim"]) -> Float[Tensor, ""]:
+def energy_distance(a: Float[Tensor, "N dim"], b: Float[Tensor, "M dim"]) -> float:
     """2 E|a - b| - E|a - a'| - E|b - b'|, each mean over pairs of different points (Székely and Rizzo 2013): unbiased."""
     exact = "donot_use_mm_for_euclid_dist"
     between = torch.cdist(a, b, compute_mode=exact).mean()
     within = [torch.cdist(x, x, compute_mode=exact).sum() / (len(x) * (len(x) - 1)) for x in (a, b)]
-    return 2 * between - within[0] - within[1]
+    return float(2 * between - within[0] - within[1])
 
 
 def ddim_invert(
