@@ -383,8 +383,8 @@ ax.plot(grid, brute, color=plotting.BLACK, linewidth=4, alpha=0.35)
 ax.plot(grid, gaussian(grid, mean[0], var), color=plotting.BLUE)
 ax.plot(grid, gaussian(grid, mean[0], betas[t]), color=plotting.VERMILLION, linestyle="--")
 ax.plot(grid, gaussian(grid, ab[t - 1].sqrt() * x0[0], 1 - ab[t - 1]), color=plotting.GREY, linewidth=1)
-plotting.label(ax, 1.45, 0.75, "known: x_0 alone", plotting.GREY)
-plotting.label(ax, 0.95, 1.15, "known: x_0 and x_t (yours, and the grid)", plotting.BLUE)
+plotting.label(ax, 1.45, 0.75, "known: $x_0$ alone", plotting.GREY)
+plotting.label(ax, 0.45, 1.5, "known: $x_0$ and $x_t$ (yours, and the grid)", plotting.BLUE)
 plotting.label(ax, -1.35, 0.75, "variance beta", plotting.VERMILLION)
 ax.set(xlabel="$x_{t-1}$", ylabel="density", xlim=(-1.6, 2.6))
 plotting.caption(fig, "Wide and pale: the product of the two densities, on a grid. Blue lies on it. See that knowing $x_t$ as well narrows the density.")
@@ -552,8 +552,8 @@ print(f"contrast (spread of a pixel over pictures): data {clean.std(0).mean():.2
 print(f"distance to the nearest real digit: 1000 steps {nearest(drawn):.1f}, 1 step {nearest(at_once):.1f}, pure noise {nearest(start):.1f}")
 
 # %% [markdown]
-# With 1000 small steps the network draws digits: some are perfect, some are not, for this network is tiny. Asked once, it returns the same as the best guess of the beginning, or worse: an error in the noise is
-# divided by $\sqrt{\bar\alpha_{999}}$, which is below 0.01.
+# With 1000 small steps the network draws digits: some are perfect, some are not, for this network is tiny. Asked once, it does not even return the grey cloud of the
+# beginning: a small error in the noise is divided by $\sqrt{\bar\alpha_{999}}$, which is below 0.01, and covers everything.
 #
 # <!-- not printed: 0.01 (the root of the printed 4.0e-05) -->
 #
