@@ -80,8 +80,12 @@ def show_digits(axes: list, rows: Float[Tensor, "n 64"], *, xlabel: str = "", yl
 clean, _ = pictures()
 gen = torch.Generator().manual_seed(0)
 shares = (0.95, 0.7, 0.4, 0.2, 0.08, 0.02, 0.0)
-noisy = torch.stack([math.sqrt(s) * clean[5] + math.sqrt(1 - s) * torch.randn(64, generator=gen) for s in shares])
-guessed = torch.cat([best_guess(x[None], math.sqrt(s), math.sqrt(1 - s)) for x, s in zip(noisy, shares, strict=True)])
+noisy = torch.stack(
+    [math.sqrt(s) * clean[5] + math.sqrt(1 - s) * torch.randn(64, generator=gen) for s in shares]
+)
+guessed = torch.cat(
+    [best_guess(x[None], math.sqrt(s), math.sqrt(1 - s)) for x, s in zip(noisy, shares, strict=True)]
+)
 fig, axes = plotting.figure(2, 7, width=9, height=3.4)
 show_digits(axes[0], noisy, ylabel="noisy")
 show_digits(axes[1], guessed, ylabel="best guess")
@@ -194,7 +198,9 @@ ax.plot(1 - levels, color=plotting.ORANGE)
 plotting.label(ax, 1010, float(levels[-1]), "picture", plotting.BLUE)
 plotting.label(ax, 1010, float(1 - levels[-1]), "noise", plotting.ORANGE)
 ax.set(xlabel="time t", ylabel="share of the variance", xlim=(0, 1130))
-plotting.caption(fig, "alpha-bar and what it leaves to the noise. See where picture and noise are equally strong.")
+plotting.caption(
+    fig, "alpha-bar and what it leaves to the noise. See where picture and noise are equally strong."
+)
 print(f"left after 1000 steps: {levels[-1]:.1e}; half is left after {int((levels > 0.5).sum())} steps")
 
 # %% [markdown]
@@ -272,8 +278,15 @@ plotting.caption(fig, "A digit at seven times. See until when you can read it.")
 short, x = torch.linspace(0.02, 0.2, 10), torch.full((200_000, 1), 1.5)
 for beta in short:
     x = (1 - beta).sqrt() * x + beta.sqrt() * torch.randn(len(x), 1, generator=gen)
-jump = q_sample(torch.full((200_000, 1), 1.5), torch.full((200_000,), 9), torch.randn(200_000, 1, generator=gen), alpha_bar(short))
-print(f"10 steps one by one: mean {x.mean():.2f}, variance {x.var():.2f}; in one jump: mean {jump.mean():.2f}, variance {jump.var():.2f}")
+jump = q_sample(
+    torch.full((200_000, 1), 1.5),
+    torch.full((200_000,), 9),
+    torch.randn(200_000, 1, generator=gen),
+    alpha_bar(short),
+)
+print(
+    f"10 steps one by one: mean {x.mean():.2f}, variance {x.var():.2f}; in one jump: mean {jump.mean():.2f}, variance {jump.var():.2f}"
+)
 
 # %% [markdown]
 # ## The way back, if the picture were known
@@ -375,7 +388,9 @@ betas = torch.linspace(0.05, 0.3, 10, dtype=torch.float64)
 ab, t = alpha_bar(betas), 2
 x0, xt = torch.tensor([[1.0]], dtype=torch.float64), torch.tensor([[-0.3]], dtype=torch.float64)
 grid = torch.linspace(-4, 4, 20_001, dtype=torch.float64)
-product = gaussian(xt, (1 - betas[t]).sqrt() * grid, betas[t]) * gaussian(grid, ab[t - 1].sqrt() * x0, 1 - ab[t - 1])
+product = gaussian(xt, (1 - betas[t]).sqrt() * grid, betas[t]) * gaussian(
+    grid, ab[t - 1].sqrt() * x0, 1 - ab[t - 1]
+)
 brute = (product / product.sum() / (grid[1] - grid[0]))[0]
 mean, var = posterior(x0, xt, torch.tensor([t]), betas)
 fig, ax = plotting.figure(width=8.5, height=3.3)
@@ -387,7 +402,10 @@ plotting.label(ax, 1.45, 0.75, "known: $x_0$ alone", plotting.GREY)
 plotting.label(ax, 0.45, 1.5, "known: $x_0$ and $x_t$ (yours, and the grid)", plotting.BLUE)
 plotting.label(ax, -1.35, 0.75, "variance beta", plotting.VERMILLION)
 ax.set(xlabel="$x_{t-1}$", ylabel="density", xlim=(-1.6, 2.6))
-plotting.caption(fig, "Wide and pale: the product of the two densities, on a grid. Blue lies on it. See that knowing $x_t$ as well narrows the density.")
+plotting.caption(
+    fig,
+    "Wide and pale: the product of the two densities, on a grid. Blue lies on it. See that knowing $x_t$ as well narrows the density.",
+)
 by_grid = (brute * grid).sum() / brute.sum()
 spread = (brute * (grid - by_grid) ** 2).sum() / brute.sum()
 print(f"mean: grid {by_grid:.9f}, posterior {mean.item():.9f}")
@@ -535,7 +553,7 @@ def ddpm(network: Callable, x: Float[Tensor, "batch 64"], gen: torch.Generator) 
 
 # %% tags=["demo"]
 network, gen = trained(), torch.Generator().manual_seed(3)
-start, last = torch.randn(200, 64, generator=gen), torch.full((200,), 999)
+start, last = torch.randn(100, 64, generator=gen), torch.full((100,), 999)
 drawn, calls = ddpm(network, start, gen)
 ab = torch.cumprod(1 - BETAS, 0)
 at_once = ((start - (1 - ab[-1]).sqrt() * network(start, last)) / ab[-1].sqrt()).float()
@@ -544,12 +562,19 @@ show_digits(axes[0], pictures()[0][:10], ylabel="data")
 show_digits(axes[1], drawn[:10], ylabel="1000 steps")
 show_digits(axes[2], at_once[:10].clamp(-1, 1), ylabel="1 step", xlabel="")
 axes[2][0].set(xlabel="8 by 8 pixels")
-plotting.caption(fig, "Above: real digits. Middle: drawn with the posterior, 1000 calls. Below, the negative control: the same network asked once, from the same noise.")
+plotting.caption(
+    fig,
+    "Above: real digits. Middle: drawn with the posterior, 1000 calls. Below, the negative control: the same network asked once, from the same noise.",
+)
 clean = pictures()[0]
 nearest = lambda x: torch.cdist(x, clean).min(1).values.mean()  # noqa: E731
 print(f"calls of the network: {calls} for 1000 steps, 1 for one step")
-print(f"contrast (spread of a pixel over pictures): data {clean.std(0).mean():.2f}, 1000 steps {drawn.std(0).mean():.2f}")
-print(f"distance to the nearest real digit: 1000 steps {nearest(drawn):.1f}, 1 step {nearest(at_once):.1f}, pure noise {nearest(start):.1f}")
+print(
+    f"contrast (spread of a pixel over pictures): data {clean.std(0).mean():.2f}, 1000 steps {drawn.std(0).mean():.2f}"
+)
+print(
+    f"distance to the nearest real digit: 1000 steps {nearest(drawn):.1f}, 1 step {nearest(at_once):.1f}, pure noise {nearest(start):.1f}"
+)
 
 # %% [markdown]
 # With 1000 small steps the network draws digits: some are perfect, some are not, for this network is tiny. Asked once, it does not even return the grey cloud of the

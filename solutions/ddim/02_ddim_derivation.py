@@ -27,6 +27,7 @@
 
 # %% setup
 import math
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -79,7 +80,9 @@ def own_step(S: int, n: int = 4000) -> Tensor:
 
 
 for S in (1000, 100, 20):
-    print(f"DDPM's own step at {S:4} times: standard deviation {own_step(S).std():.2f}, right is {SPREAD:.2f}")
+    print(
+        f"DDPM's own step at {S:4} times: standard deviation {own_step(S).std():.2f}, right is {SPREAD:.2f}"
+    )
 
 # %% [markdown]
 # With all steps the result is right. With 20 the samples have hardly moved: each step takes away as much noise as the way forward adds in *one* step, and most of these are missing. A step over many times has to know that it is one.
@@ -187,25 +190,38 @@ check.marginal_moments(marginal_moments)
 # %% tags=["demo"]
 x0, times = torch.tensor([0.8], dtype=torch.float64), some_times(20)
 fig, ax = plotting.figure(width=8.5, height=3.3)
-ax.plot(times, [1 - AB[t] for t in times], color=plotting.GREY, linewidth=6, alpha=0.35, label="1 - alpha-bar")
-for share, color, style in ((0.0, plotting.BLUE, "-"), (0.5, plotting.ORANGE, "--"), (1.0, plotting.GREEN, ":")):
+ax.plot(
+    times, [1 - AB[t] for t in times], color=plotting.GREY, linewidth=6, alpha=0.35, label="1 - alpha-bar"
+)
+for share, color, style in (
+    (0.0, plotting.BLUE, "-"),
+    (0.5, plotting.ORANGE, "--"),
+    (1.0, plotting.GREEN, ":"),
+):
     mean, var = math.sqrt(AB[999]) * x0, 1 - AB[999]
     variances, worst = [var], 0.0
-    for t, s in zip(times, times[1:], strict=False):
+    for t, s in pairwise(times):
         sd = share * math.sqrt((1 - AB[s]) * (1 - 1e-12))
         mean, var = marginal_moments(x0, mean, var, AB[t], AB[s], sd)
         variances.append(var)
         worst = max(worst, abs(var - 1 + AB[s]), float((mean - math.sqrt(AB[s]) * x0).abs()))
     ax.plot(times, variances, style, color=color, label=f"{share:.0%} of the largest")
-    print(f"sigma {share:4.0%} of the largest: largest error of mean and variance on the way down {worst:.0e}")
+    print(
+        f"sigma {share:4.0%} of the largest: largest error of mean and variance on the way down {worst:.0e}"
+    )
 wrong = [1 - AB[999]]
-for t, s in zip(times, times[1:], strict=False):
+for t, s in pairwise(times):
     wrong.append((1 - AB[s]) / (1 - AB[t]) * wrong[-1] + 0.25 * (1 - AB[s]))
 ax.plot(times, wrong, color=plotting.VERMILLION, label="50%, old noise kept")
 ax.set(xlabel="time t (steps go from right to left)", ylabel="variance of x given $x_0$", ylim=(0, 4))
 ax.legend(loc="upper left")
-plotting.caption(fig, "Wide and pale: the marginal of the way forward. All members of the family lie on it. The control leaves it at the first step.")
-print(f"old noise kept: variance at time {times[-8]} is {wrong[-8] / (1 - AB[times[-8]]):.1f} times too large")
+plotting.caption(
+    fig,
+    "Wide and pale: the marginal of the way forward. All members of the family lie on it. The control leaves it at the first step.",
+)
+print(
+    f"old noise kept: variance at time {times[-8]} is {wrong[-8] / (1 - AB[times[-8]]):.1f} times too large"
+)
 
 # %% [markdown]
 # ## Which sigma is DDPM's?
@@ -266,7 +282,9 @@ check.sigma(sigma)
 # %% tags=["demo"]
 print("step          sigma, eta = 1   largest possible   forward alone, sqrt(1 - ab_t / ab_s)")
 for t, s in ((999, 998), (500, 499), (10, 9), (999, 946), (525, 473), (52, 0)):
-    print(f"{t:3} to {s:3} {sigma(AB[t], AB[s], 1.0):16.4f}{math.sqrt(1 - AB[s]):19.4f}{math.sqrt(1 - AB[t] / AB[s]):16.4f}")
+    print(
+        f"{t:3} to {s:3} {sigma(AB[t], AB[s], 1.0):16.4f}{math.sqrt(1 - AB[s]):19.4f}{math.sqrt(1 - AB[t] / AB[s]):16.4f}"
+    )
 print(f"  0 to clean {sigma(AB[0], 1.0, 1.0):11.4f}{0:19.4f}{math.sqrt(1 - AB[0]):16.4f}")
 
 # %% [markdown]
@@ -509,7 +527,10 @@ pairs = [(999, 998), (999, 0), (500, 450), (52, 0)]
 difference = 0.0
 for t, s in pairs:
     xt, eps = normal(3, 4, seed=t), normal(3, 4, seed=s + 7)
-    difference = max(difference, float((ode_step(xt, eps, AB[t], AB[s]) - ddim_step(xt, eps, AB[t], AB[s], 0.0, 0 * xt)).abs().max()))
+    difference = max(
+        difference,
+        float((ode_step(xt, eps, AB[t], AB[s]) - ddim_step(xt, eps, AB[t], AB[s], 0.0, 0 * xt)).abs().max()),
+    )
 print(f"eta = 0 and the Euler step: largest difference {difference:.0e}")
 
 starts = torch.tensor([[-1.6], [-0.6], [0.4], [1.3]], dtype=torch.float64)
@@ -523,7 +544,7 @@ for end in exact_end:
 for S, color, marker in ((5, plotting.VERMILLION, "s"), (20, plotting.BLUE, "o")):
     x, levels = starts, [*(AB[t] for t in some_times(S)), 1.0]
     path = [(ratio(levels[0]), x / math.sqrt(levels[0]))]
-    for a, b in zip(levels, levels[1:], strict=False):
+    for a, b in pairwise(levels):
         x = ode_step(x, exact_eps(x, a), a, b)
         path.append((ratio(b), x / math.sqrt(b)))
     for k in range(len(starts)):
@@ -531,9 +552,17 @@ for S, color, marker in ((5, plotting.VERMILLION, "s"), (20, plotting.BLUE, "o")
     print(f"{S:2} steps: largest error at the end {float((x - exact_end).abs().max()):.3f}")
     ax.plot([], [], marker, color=color, label=f"{S} steps")
 ax.plot([], [], color=plotting.GREY, label="exact")
-ax.set(xlabel="r, noise for one unit of picture (sampling goes from right to left)", ylabel="$\\bar x$", xlim=(-0.05, 3), ylim=(-4.5, 4.5))
+ax.set(
+    xlabel="r, noise for one unit of picture (sampling goes from right to left)",
+    ylabel="$\\bar x$",
+    xlim=(-0.05, 3),
+    ylim=(-4.5, 4.5),
+)
 ax.legend(loc="upper left")
-plotting.caption(fig, "The ends of four curves, from r = 3 down to the clean number at r = 0. Far out the curves are nearly straight, and few steps do; see where they bend.")
+plotting.caption(
+    fig,
+    "The ends of four curves, from r = 3 down to the clean number at r = 0. Far out the curves are nearly straight, and few steps do; see where they bend.",
+)
 
 # %% [markdown]
 # ## What you built

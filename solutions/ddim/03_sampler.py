@@ -63,7 +63,9 @@ def data_points(n: int, seed: int) -> Float[Tensor, "n 2"]:
     return data.draw_mixture(n, MEANS, STDS, WEIGHTS, torch.Generator().manual_seed(seed))
 
 
-def noise_of_points(x: Float[Tensor, "batch 2"], t: int, points: Float[Tensor, "n 2"]) -> Float[Tensor, "batch 2"]:
+def noise_of_points(
+    x: Float[Tensor, "batch 2"], t: int, points: Float[Tensor, "n 2"]
+) -> Float[Tensor, "batch 2"]:
     """The mean of the noise in x, if the data were these points."""
     signal, noise = math.sqrt(AB[t]), math.sqrt(1 - AB[t])
     clean = (-torch.cdist(x, signal * points).square() / (2 * noise**2)).softmax(1) @ points
@@ -93,7 +95,10 @@ for ax, S in zip(axes[1:], (20, 250), strict=True):
         x = own_step(x, noise_of_points(x, t, data_points(2000, 0)), t, torch.randn(500, 2, generator=gen))
     show_points(ax, x, plotting.VERMILLION, f"DDPM's step, {S} times")
 axes[0].set(ylabel="$x_2$")
-plotting.caption(fig, "Data, and what DDPM's own step makes of noise at 20 and at 250 of the 1000 times. See that even 250 steps do not reach the data.")
+plotting.caption(
+    fig,
+    "Data, and what DDPM's own step makes of noise at 20 and at 250 of the 1000 times. See that even 250 steps do not reach the data.",
+)
 
 # %% [markdown]
 # The step of notebook 02 knows where it starts and where it ends. Three things are missing for a sampler: which times to visit, the loop, and a model. We want a model without errors, so that what remains is the sampler's own.
@@ -174,7 +179,9 @@ check.sub_schedule(sub_schedule)
 print("S     times                                     alpha-bar at these times")
 for S in (1, 2, 5, 10):
     times = sub_schedule(1000, S)
-    print(f"{S:2}    {' '.join(map(str, times.tolist())):40}  {' '.join(f'{value:.3f}' for value in AB[times])}")
+    print(
+        f"{S:2}    {' '.join(map(str, times.tolist())):40}  {' '.join(f'{value:.3f}' for value in AB[times])}"
+    )
 
 # %% [markdown]
 # ## A model that is exact
@@ -269,7 +276,10 @@ for ax, t in zip(axes, (800, 400, 150), strict=True):
     ax.plot(*(AB[t].sqrt() * MEANS).T, "o", color=plotting.VERMILLION, markersize=4)
     ax.set(title=f"t = {t}", xlabel="$x_1$", aspect="equal")
 axes[0].set(ylabel="$x_2$")
-plotting.caption(fig, "Minus the expected noise at three times. Dots: the means, shrunk as the data are. See when the arrows begin to choose a dot.")
+plotting.caption(
+    fig,
+    "Minus the expected noise at three times. Dots: the means, shrunk as the data are. See when the arrows begin to choose a dot.",
+)
 gen, t = torch.Generator().manual_seed(2), 400
 clean, noise = data.draw_mixture(400_000, MEANS, STDS, WEIGHTS, gen), torch.randn(400_000, 2, generator=gen)
 noisy = AB[t].sqrt().float() * clean + (1 - AB[t]).sqrt().float() * noise
@@ -277,7 +287,9 @@ for place in ((0.6, 0.3), (1.2, 0.9)):
     near = (noisy - torch.tensor(place)).norm(dim=1) < 0.1
     found = gmm_eps(torch.tensor([place]), float(AB[t]), MEANS, STDS, WEIGHTS)[0]
     average = ", ".join(f"{value:.2f}" for value in noise[near].mean(0))
-    print(f"noise at {place}, time 400: average of {int(near.sum()):,} draws ({average}), gmm_eps ({found[0]:.2f}, {found[1]:.2f})")
+    print(
+        f"noise at {place}, time 400: average of {int(near.sum()):,} draws ({average}), gmm_eps ({found[0]:.2f}, {found[1]:.2f})"
+    )
 
 # %% [markdown]
 # ## The loop
@@ -410,7 +422,10 @@ def draw_paths(steps: int, eta: float) -> Figure:
     show_points(right, path[-1], plotting.BLUE, f"{steps} calls of the model")
     right.plot(*MEANS.T, "+", color=plotting.VERMILLION, markersize=9)
     left.set(ylabel="$x_2$")
-    plotting.caption(fig, "Left: the paths of twelve points, a dot where each ends. Right: the ends of all 400; crosses are the means of the data.")
+    plotting.caption(
+        fig,
+        "Left: the paths of twelve points, a dot where each ends. Right: the ends of all 400; crosses are the means of the data.",
+    )
     return fig
 
 
@@ -458,7 +473,9 @@ def sigma_hat_step(x: Tensor, eps: Tensor, ab_t: float, ab_s: float, eta: float,
     return math.sqrt(ab_s) * x0 + math.sqrt(1 - ab_s - var) * eps + math.sqrt(1 - ab_t / ab_s) * noise
 
 
-def sample_plane(kind: str, S: int, step: Callable, n: int = 2000, seed: int = 0) -> tuple[Float[Tensor, "n 2"], int]:
+def sample_plane(
+    kind: str, S: int, step: Callable, n: int = 2000, seed: int = 0
+) -> tuple[Float[Tensor, "n 2"], int]:
     """Samples of one kind, and the calls of the model that they cost. `kind` is "own step", "sigma-hat", or an eta."""
     x, noise = starting_noise(n, S, seed)
     model, times = Exact(), sub_schedule(1000, S)
@@ -488,17 +505,23 @@ print("steps = calls" + "".join(f"{S:10}" for S in plan["0"]))
 for kind, steps in plan.items():
     name = kind if kind[0] in "so" else f"eta = {kind}"
     print(f"{name:13}" + "".join(f"{results[kind, S]:10.4f}" for S in steps))
-print(f"\ncalls at S = 20: {calls['0', 20]}; fewer than DDPM's by the factor {calls['1', 1000] / calls['0', 20]:.0f}")
+print(
+    f"\ncalls at S = 20: {calls['0', 20]}; fewer than DDPM's by the factor {calls['1', 1000] / calls['0', 20]:.0f}"
+)
 
 # %% tags=["demo"]
 ddim_step = yours("ddim/02_ddim_derivation", "ddim_step")
 fig, axes = plotting.figure(1, 4, width=11, height=3.6, sharey=True)
 show_points(axes[0], sample_plane("1", 1000, ddim_step, 500)[0], plotting.BLACK, "DDPM, 1000 calls")
-for ax, kind, title in zip(axes[1:], ("0", "sigma-hat", "own step"), ("eta = 0", "sigma-hat", "own step"), strict=True):
+for ax, kind, title in zip(
+    axes[1:], ("0", "sigma-hat", "own step"), ("eta = 0", "sigma-hat", "own step"), strict=True
+):
     color = plotting.BLUE if kind == "0" else plotting.VERMILLION
     show_points(ax, sample_plane(kind, 20, ddim_step, 500)[0], color, f"{title}, 20 calls")
 axes[0].set(ylabel="$x_2$")
-plotting.caption(fig, "500 samples each. See which of the three with 20 calls has the size of the groups on the left.")
+plotting.caption(
+    fig, "500 samples each. See which of the three with 20 calls has the size of the groups on the left."
+)
 
 # %% [markdown]
 # With 20 steps and no fresh noise the distance is within a few thousandths of the floor, where DDPM with 1000 is. Distances may be below 0: the estimate is unbiased, so for equal distributions it is on both sides of 0. DDPM's own step stays above 0.1, even with 100 steps. Sigma-hat is behind at 10 and 20 steps, and catches up with many. Among the $\eta$ the differences are small
