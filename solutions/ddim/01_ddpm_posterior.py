@@ -96,7 +96,10 @@ plotting.caption(
     "A digit with more and more noise, and the best guess of the clean one. The share of signal is that of the variance. On the right there is "
     "nothing but noise: see what the guess is there.",
 )
-print(f"contrast of the digits {clean.std(0).mean():.2f}, of the guesses from pure noise 0.00")
+from_noise = best_guess(torch.randn(100, 64, generator=gen), 0.0, 1.0)
+print(
+    f"{len(clean)} digits; spread of a pixel over the digits {clean.std(0).mean():.2f}, over guesses from pure noise {from_noise.std(0).mean():.2f}"
+)
 
 # %% [markdown]
 # While there is signal, the guess is a digit. From pure noise it is the average of all digits, a grey cloud, whatever the noise: nothing
@@ -201,6 +204,7 @@ ax.set(xlabel="time t", ylabel="share of the variance", xlim=(0, 1130))
 plotting.caption(
     fig, "alpha-bar and what it leaves to the noise. See where picture and noise are equally strong."
 )
+print(f"beta from {BETAS[0]:.4f} to {BETAS[-1]:.2f}; 1 - alpha-bar at time 0 is {1 - levels[0]:.4f}")
 print(f"left after 1000 steps: {levels[-1]:.1e}; half is left after {int((levels > 0.5).sum())} steps")
 
 # %% [markdown]
@@ -470,7 +474,7 @@ def eps_loss(
 # </details>
 #
 # <details>
-# <summary>"My loss is 0.02 after a minute, and the samples are grey"</summary>
+# <summary>"My loss is nearly 0 after a minute, and the samples are grey"</summary>
 #
 # The model saw the clean picture, or the noise itself. Then there is nothing to learn. It has to see $x_t$.
 #
@@ -588,9 +592,11 @@ print(
 # 2. The posterior of a step back, by completing the square: mean and variance in closed form.
 # 3. A loss that teaches a network the noise, and a sampler that draws digits.
 #
-# **Limits.** The posterior is that of *neighbouring* times. Nothing here says how to go from time 999 to time 949 in one step. And the step back without $x_0$ is a Gaussian only if it is small: this is why $T$ is large.
+# **Limits.** The posterior is that of *neighbouring* times. Nothing here says how to go from time 999 to a time far below it in one step. And the step back without $x_0$ is a Gaussian only if it is small: this is why $T$ is large.
 #
 # **Cost.** One call of the network for each of the $T$ steps: 1000 calls for a batch of pictures, one after the other. Training pays one call per step, at a random time. The next three notebooks bring the 1000 down to 20, with the same trained network.
+#
+# <!-- not printed: 20 (notebooks 03 and 04) -->
 #
 # ## Sources
 #

@@ -184,7 +184,7 @@ def marginal_moments(
 check.marginal_moments(marginal_moments)
 
 # %% [markdown]
-# **See it.** Start at the marginal of time 999 and take 19 steps down, each with the largest, half of the largest, or no fresh noise. The **negative control** keeps all the old noise, $k = \sqrt{(1 - \bar\alpha_s)/(1 - \bar\alpha_t)}$, and adds the fresh
+# **See it.** Start at the marginal of time 999 and go down 20 times, each step with the largest, half of the largest, or no fresh noise. The **negative control** keeps all the old noise, $k = \sqrt{(1 - \bar\alpha_s)/(1 - \bar\alpha_t)}$, and adds the fresh
 # noise on top. It is the most common mistake in code that samples.
 
 # %% tags=["demo"]
@@ -335,7 +335,7 @@ def predict_x0(
 # </details>
 #
 # <details>
-# <summary>"My predicted picture has values of 50"</summary>
+# <summary>"My predicted picture has values far beyond 1"</summary>
 #
 # At late times that is right: a small error of the noise is divided by a small number. Many programs clip the picture to $[-1, 1]$. That helps bad networks, and it leaves the family: here nothing is clipped.
 #

@@ -82,7 +82,7 @@ def own_step(x: Tensor, eps: Tensor, t: int, z: Tensor) -> Tensor:
 def show_points(ax: Axes, points: Tensor, color: str, title: str) -> None:
     """Points in the plane."""
     ax.plot(*points.T, ".", color=color, markersize=2.5)
-    ax.set(xlim=(-4, 4), ylim=(-4, 4), aspect="equal", title=title, xlabel="$x_1$")
+    ax.set(xlim=(-4, 4), ylim=(-4, 4), aspect="equal", title=title)
 
 
 # %% tags=["demo"]
@@ -94,6 +94,8 @@ for ax, S in zip(axes[1:], (20, 250), strict=True):
     for t in range(999, -1, -1000 // S):
         x = own_step(x, noise_of_points(x, t, data_points(2000, 0)), t, torch.randn(500, 2, generator=gen))
     show_points(ax, x, plotting.VERMILLION, f"DDPM's step, {S} times")
+for ax in axes:
+    ax.set(xlabel="$x_1$")
 axes[0].set(ylabel="$x_2$")
 plotting.caption(
     fig,
@@ -168,7 +170,9 @@ def sub_schedule(T: int, S: int) -> Int[Tensor, "S"]:
 # <details>
 # <summary>"One of my times is too small by 1"</summary>
 #
-# `torch.linspace(...).long()` cuts off: where the exact value is 333, a float of 332.99997 becomes 332. Count with whole numbers.
+# `torch.linspace(999, 0, S).long()` cuts off: where the exact value is 333, its float may be a little less, and becomes 332. It happens for $S = 220$, for example, and for most $S$ it does not. Count with whole numbers.
+#
+# <!-- not printed: 332 (float32; another version of PyTorch may round otherwise) -->
 #
 # </details>
 
@@ -421,7 +425,8 @@ def draw_paths(steps: int, eta: float) -> Figure:
         left.plot(*path[-1, k], "o", color=plotting.PALETTE[k % 6], markersize=5)
     show_points(right, path[-1], plotting.BLUE, f"{steps} calls of the model")
     right.plot(*MEANS.T, "+", color=plotting.VERMILLION, markersize=9)
-    left.set(ylabel="$x_2$")
+    left.set(xlabel="$x_1$", ylabel="$x_2$")
+    right.set(xlabel="$x_1$")
     plotting.caption(
         fig,
         "Left: the paths of twelve points, a dot where each ends. Right: the ends of all 400; crosses are the means of the data.",
@@ -518,6 +523,8 @@ for ax, kind, title in zip(
 ):
     color = plotting.BLUE if kind == "0" else plotting.VERMILLION
     show_points(ax, sample_plane(kind, 20, ddim_step, 500)[0], color, f"{title}, 20 calls")
+for ax in axes:
+    ax.set(xlabel="$x_1$")
 axes[0].set(ylabel="$x_2$")
 plotting.caption(
     fig, "500 samples each. See which of the three with 20 calls has the size of the groups on the left."
@@ -525,7 +532,7 @@ plotting.caption(
 
 # %% [markdown]
 # With 20 steps and no fresh noise the distance is within a few thousandths of the floor, where DDPM with 1000 is. Distances may be below 0: the estimate is unbiased, so for equal distributions it is on both sides of 0. DDPM's own step stays above 0.1, even with 100 steps. Sigma-hat is behind at 10 and 20 steps, and catches up with many. Among the $\eta$ the differences are small
-# here, about the size of the chance in 2000 points: the model is exact, and eight narrow groups are an easy target. (A few points between the groups, which you can see in the picture, do not move this distance much.) [`benchmarks/results/ddim.md`](../../benchmarks/results/ddim.md) has the grid with five seeds.
+# here, about the size of the chance in 2000 points: the model is exact, and eight narrow groups do not ask for much. (A few points between the groups, which you can see in the picture, do not move this distance much.) [`benchmarks/results/ddim.md`](../../benchmarks/results/ddim.md) has the grid with five seeds.
 #
 # The paper's claim (abstract) is 10 to 50 times faster than DDPM for samples of high quality. Its Table 1 gives Fréchet distances of networks on CIFAR-10, where smaller is better:
 #

@@ -50,10 +50,11 @@ class Toy:
 
 
 def _call(implementation: Implementation, toy: Toy, inputs: Inputs) -> Any:
+    given = {**inputs, "ab": inputs["ab"].detach()}  # levels are handed on as floats, which carry no gradient
     return implementation(
         lambda x, t: toy.model(x, t),
-        lambda *given: toy.step(*given),
-        *(inputs[name] for name in ("x_T", "times", "ab", "eta", "noise")),
+        lambda *handed: toy.step(*handed),
+        *(given[name] for name in ("x_T", "times", "ab", "eta", "noise")),
     )
 
 

@@ -6,8 +6,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-Model = Callable[[Tensor, Tensor], Tensor]
-
 
 def alpha_bar(betas: Float[Tensor, "T"]) -> Float[Tensor, "T"]:
     """Share of the data's variance that is left after each step: the product of 1 - beta up to it (section 2)."""
@@ -41,7 +39,7 @@ def posterior(
 
 
 def eps_loss(
-    model: Model,
+    model: Callable[[Tensor, Tensor], Tensor],
     x0: Float[Tensor, "batch dim"],
     t: Int[Tensor, "batch"],
     eps: Float[Tensor, "batch dim"],

@@ -6,9 +6,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-Model = Callable[[Tensor, Tensor], Tensor]
-Level = Callable[[Tensor, Tensor, float, float], Tensor]
-
 
 def energy_distance(a: Float[Tensor, "N dim"], b: Float[Tensor, "M dim"]) -> float:
     """2 E|a - b| - E|a - a'| - E|b - b'|, each mean over pairs of different points (Székely and Rizzo 2013): unbiased."""
@@ -19,8 +16,8 @@ def energy_distance(a: Float[Tensor, "N dim"], b: Float[Tensor, "M dim"]) -> flo
 
 
 def ddim_invert(
-    model: Model,
-    step: Level,
+    model: Callable[[Tensor, Tensor], Tensor],
+    step: Callable[[Tensor, Tensor, float, float], Tensor],
     x0: Float[Tensor, "batch dim"],
     times: Int[Tensor, "S"],
     ab: Float[Tensor, "T"],

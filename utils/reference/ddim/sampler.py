@@ -7,9 +7,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-Model = Callable[[Tensor, Tensor], Tensor]
-Step = Callable[[Tensor, Tensor, float, float, float, Tensor], Tensor]
-
 
 def sub_schedule(T: int, S: int) -> Int[Tensor, "S"]:
     """S times from T - 1 down to 0, evenly spaced and rounded down; T - 1 alone for S = 1."""
@@ -19,8 +16,8 @@ def sub_schedule(T: int, S: int) -> Int[Tensor, "S"]:
 
 
 def ddim_sample(
-    model: Model,
-    step: Step,
+    model: Callable[[Tensor, Tensor], Tensor],
+    step: Callable[[Tensor, Tensor, float, float, float, Tensor], Tensor],
     x_T: Float[Tensor, "batch dim"],
     times: Int[Tensor, "S"],
     ab: Float[Tensor, "T"],
