@@ -487,7 +487,7 @@ check.eps_loss(eps_loss)
 # ## Train, and draw
 #
 # The network is small: three residual layers of 160 units on the 64 pixels. The time comes in as sines and cosines of 16 frequencies. We keep a running average of the weights (**EMA**, exponential moving average): the
-# weights of the last step jump about, their average does not. 2000 steps, some seconds.
+# weights of the last step jump about, their average does not. 1500 steps, some seconds.
 
 
 # %%
@@ -510,7 +510,7 @@ class NoiseNetwork(nn.Module):
         return self.leave(h)
 
 
-def train(loss: Callable, steps: int = 2000, batch: int = 96, decay: float = 0.995) -> NoiseNetwork:
+def train(loss: Callable, steps: int = 1500, batch: int = 96, decay: float = 0.995) -> NoiseNetwork:
     """A network that has learned to predict the noise in digits, with averaged weights."""
     torch.manual_seed(0)
     network, gen = NoiseNetwork(64, 160), torch.Generator().manual_seed(0)
