@@ -87,3 +87,30 @@ def pad_lines(lines: Sequence[str]) -> tuple[Int[Tensor, "batch time"], Int[Tens
 def length_mask(lengths: Int[Tensor, "batch"], time: int) -> Bool[Tensor, "batch time"]:
     """True where a position lies inside its sequence, False in the padding."""
     return torch.arange(time, device=lengths.device) < lengths[:, None]
+
+
+def digits() -> tuple[Float[Tensor, "n 64"], Int[Tensor, "n"]]:
+    """The 1797 handwritten digits of 8 by 8 pixels that ship with scikit-learn, between -1 and 1, and what they show."""
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    return torch.tensor(images / 8 - 1).float(), torch.tensor(labels)
+
+
+def eight_gaussians() -> tuple[Float[Tensor, "8 2"], Float[Tensor, "8"], Float[Tensor, "8"]]:
+    """Means on a circle of radius 2, standard deviations of 0.1 and equal weights: a mixture in the plane."""
+    angle = torch.arange(8) * (torch.pi / 4)
+    means = 2 * torch.stack([angle.cos(), angle.sin()], dim=1)
+    return means, torch.full((8,), 0.1), torch.full((8,), 1 / 8)
+
+
+def draw_mixture(
+    n: int,
+    means: Float[Tensor, "K dim"],
+    stds: Float[Tensor, "K"],
+    weights: Float[Tensor, "K"],
+    generator: torch.Generator,
+) -> Float[Tensor, "n dim"]:
+    """Draw n points from a mixture of round Gaussians."""
+    component = torch.multinomial(weights, n, replacement=True, generator=generator)
+    return means[component] + stds[component, None] * torch.randn(n, means.shape[1], generator=generator)

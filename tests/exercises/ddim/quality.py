@@ -1,0 +1,126 @@
+"""Right answers in other styles, and lazy ones, for the exercises of ddim/04_quality_inversion."""
+
+import itertools
+import math
+
+import numpy as np
+import torch
+
+from utils.reference.ddim import ddim_invert, energy_distance, slerp
+
+
+def energy_cdist(a, b):
+    def within(x):
+        return torch.cdist(x, x).sum() / (len(x) * (len(x) - 1))
+
+    return (2 * torch.cdist(a, b).mean() - within(a) - within(b)).item()
+
+
+def energy_pairs(a, b):
+    between = sum((x - y).norm().item() for x in a for y in b) / (len(a) * len(b))
+    inside = [
+        np.mean([(x - y).norm().item() for x, y in itertools.combinations(points, 2)]) for points in (a, b)
+    ]
+    return 2 * between - inside[0] - inside[1]
+
+
+def energy_pdist(a, b):
+    between = torch.linalg.vector_norm(a[:, None] - b[None], dim=2).mean()
+    return 2 * between - torch.pdist(a.contiguous()).mean() - torch.pdist(b.contiguous()).mean()
+
+
+def energy_in_numpy(a, b):
+    x, y = a.double().cpu().numpy(), b.double().cpu().numpy()
+
+    def mean(p, q, pairs):
+        return np.sqrt(((p[:, None] - q[None]) ** 2).sum(-1)).sum() / pairs
+
+    n, m = len(x), len(y)
+    return 2 * mean(x, y, n * m) - mean(x, x, n * (n - 1)) - mean(y, y, m * (m - 1))
+
+
+def invert_lists(model, step, x0, times, ab):
+    up = times.tolist()[::-1]
+    x, level = x0, 1.0
+    for here, there in zip([up[0], *up[:-1]], up, strict=True):
+        eps = model(x, torch.full((len(x),), here, device=x.device))
+        x = step(x, eps, level, ab[there].item())
+        level = ab[there].item()
+    return x
+
+
+def invert_indices(model, step, x0, times, ab):
+    x, S = x0.clone(), len(times)
+    for k in range(S - 1, -1, -1):
+        told = times[min(k + 1, S - 1)].repeat(len(x))
+        start = 1.0 if k == S - 1 else float(ab[times[k + 1]])
+        x = step(x, model(x, told), start, float(ab[times[k]]))
+    return x
+
+
+def slerp_rows(z0, z1, a):
+    rows = []
+    for p, q in zip(z0, z1, strict=True):
+        angle = torch.acos((p.dot(q) / (p.norm() * q.norm())).clamp(-1.0, 1.0))
+        if angle.item() < 1e-3:
+            rows.append((1 - a) * p + a * q)
+        else:
+            rows.append((torch.sin((1 - a) * angle) * p + torch.sin(a * angle) * q) / torch.sin(angle))
+    print("a print is not an error")
+    return torch.stack(rows)
+
+
+def slerp_basis(z0, z1, a):
+    """cos and sin in the plane of the two, in float64."""
+    p, q = z0.double(), z1.double()
+    n0, n1 = p.norm(dim=1, keepdim=True), q.norm(dim=1, keepdim=True)
+    u, v = p / n0, q / n1
+    half = ((u - v).norm(dim=1, keepdim=True) / 2).clamp(max=1)
+    small = half < 1e-4
+    angle = 2 * torch.asin(torch.where(small, torch.full_like(half, 0.5), half))
+    arc = (torch.sin((1 - a) * angle) * p + torch.sin(a * angle) * q) / torch.sin(angle)
+    return torch.where(small, p + a * (q - p), arc).to(z0.dtype)
+
+
+def slerp_masked(z0, z1, a):
+    cosine = torch.nn.functional.cosine_similarity(z0, z1)
+    out = torch.lerp(z0, z1, a)
+    keep = cosine.abs() < 1 - 1e-6
+    theta = cosine[keep].arccos()[:, None]
+    arc = z0[keep] * torch.sin(theta - a * theta) / torch.sin(theta) + z1[keep] * torch.sin(
+        a * theta
+    ) / torch.sin(theta)
+    result = out.clone()
+    result[keep] = arc
+    return result
+
+
+RIGHT = {
+    "energy_distance": [energy_cdist, energy_pairs, energy_pdist, energy_in_numpy],
+    "ddim_invert": [invert_lists, invert_indices],
+    "slerp": [slerp_rows, slerp_basis, slerp_masked],
+}
+
+LAZY = {
+    "energy_distance": [
+        lambda a, b: 0.0,
+        lambda a, b: None,
+        lambda a, b: float(energy_distance(a[:2], b[:2])),
+        lambda a, b: round(float(energy_distance(a, b)), 2),
+        lambda a, b: float(energy_distance(a.bfloat16().float(), b.bfloat16().float())),
+        lambda a, b: (a.mean() - b.mean()).abs().item(),
+    ],
+    "ddim_invert": [
+        lambda model, step, x0, times, ab: x0,
+        lambda model, step, x0, times, ab: torch.zeros_like(x0),
+        lambda model, step, x0, times, ab: ddim_invert(model, step, x0, times[-1:], ab),
+        lambda model, step, x0, times, ab: ddim_invert(model, step, x0, times, ab).detach(),
+    ],
+    "slerp": [
+        lambda z0, z1, a: z0,
+        lambda z0, z1, a: z1,
+        lambda z0, z1, a: z0 if a < 0.5 else z1,
+        lambda z0, z1, a: slerp(z0, z1, a).detach(),
+        lambda z0, z1, a: slerp(z0, z1, math.floor(a * 4) / 4),
+    ],
+}  # fmt: skip
