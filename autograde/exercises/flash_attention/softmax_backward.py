@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from autograde.exercise import Bound, Case, Draw, Exercise, Mistake, Requirement
-from autograde.exercises.flash_attention.common import above, double
+from autograde.exercises.flash_attention.common import above, double, memory_of
 from autograde.observe import Implementation, Inputs
-from autograde.probes import Allocations, gradients
+from autograde.probes import gradients
 from utils.reference import flash_attention as reference
 
 
@@ -32,8 +32,8 @@ def _strided(source: Draw) -> Inputs:
 
 def memory(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
     """The result, and the largest tensor."""
-    seen = Allocations(track_gradients=False)(implementation, inputs)
-    return {"value": seen["value"], "largest tensor": above(seen["largest allocation"], _most(inputs))}
+    value, largest, _ = memory_of(implementation, inputs)
+    return {"value": value, "largest tensor": above(largest, _most(inputs))}
 
 
 def _most(inputs: Inputs) -> int:
