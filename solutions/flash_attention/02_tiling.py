@@ -432,7 +432,6 @@ def tiled(q: Tensor, k: Tensor, v: Tensor) -> Float[Tensor, "N d"]:
 
 
 # %% tags=["demo"]
-standard_bytes = [largest_tensor(standard, N) for N in LENGTHS]
 tiled_bytes = [largest_tensor(tiled, N) for N in LENGTHS]
 fig, ax = plotting.figure(width=8.5, height=3.6)
 for sizes, color, name in ((standard_bytes, plotting.VERMILLION, "standard"), (tiled_bytes, plotting.BLUE, "flash_forward")):
