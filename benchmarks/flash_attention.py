@@ -49,7 +49,9 @@ def tiled(q: Tensor, k: Tensor, v: Tensor, tile: int = 128) -> Tensor:
     )
 
 
-def memory(attention: Callable[[Tensor, Tensor, Tensor], Tensor], N: int, d: int = 64) -> tuple[int, int, int]:
+def memory(
+    attention: Callable[[Tensor, Tensor, Tensor], Tensor], N: int, d: int = 64
+) -> tuple[int, int, int]:
     """Bytes of the largest tensor, at the peak, and kept for backward, in a forward pass in float32."""
     q, k, v = (torch.randn(N, d, requires_grad=True) for _ in range(3))
     with AllocationMeter([q, k, v]) as meter:
@@ -107,11 +109,14 @@ def implementations() -> dict[str, Callable[..., Tensor]]:
     return found
 
 
-def measured(attention: Callable[..., Tensor], N: int, d: int, causal: bool, heads: int = 16) -> tuple[str, float, float]:
+def measured(
+    attention: Callable[..., Tensor], N: int, d: int, causal: bool, heads: int = 16
+) -> tuple[str, float, float]:
     """TFLOP/s forward and backward and peak memory as text, and both speeds; zero where it cannot run."""
     batch = max(1, TOKENS // N)
     q, k, v = (
-        torch.randn(batch, heads, N, d, device="cuda", dtype=torch.bfloat16, requires_grad=True) for _ in range(3)
+        torch.randn(batch, heads, N, d, device="cuda", dtype=torch.bfloat16, requires_grad=True)
+        for _ in range(3)
     )
     do = torch.randn_like(q)
     try:
@@ -152,8 +157,12 @@ def speed_table() -> list[str]:
                     text, forward, backward = measured(attention, N, d, causal)
                     if name == "ours":
                         ours = forward, backward
-                    ratios = [f"{a / b:.2f}" if b else "" for a, b in zip(ours, (forward, backward), strict=True)]
-                    lines.append(f"| {d} | {N} | {'yes' if causal else 'no'} | {name} | {text} | {' | '.join(ratios)} |")
+                    ratios = [
+                        f"{a / b:.2f}" if b else "" for a, b in zip(ours, (forward, backward), strict=True)
+                    ]
+                    lines.append(
+                        f"| {d} | {N} | {'yes' if causal else 'no'} | {name} | {text} | {' | '.join(ratios)} |"
+                    )
                     print(lines[-1], file=sys.stderr)
     return lines
 

@@ -1,4 +1,5 @@
 # ---
+# # ruff: noqa: E741
 # jupyter:
 #   jupytext:
 #     text_representation:
@@ -79,7 +80,10 @@ for side in (-1, 1):
     ax.axvspan(float(broken.min()), float(broken.max()), color=plotting.PALE)
     plotting.label(ax, float(broken.mean()) - 5, 1e-4, "NaN", plotting.GREY)
 ax.set(xlabel="number added to all scores", ylabel="largest error of a weight", ylim=(1e-9, 2))
-plotting.caption(fig, "Each dot is a softmax of the same ten scores. Grey: the formula gives NaN. See how narrow the rest is.")
+plotting.caption(
+    fig,
+    "Each dot is a softmax of the same ten scores. Grey: the formula gives NaN. See how narrow the rest is.",
+)
 print(f"errors below 0.001 only between {good.min():.0f} and {good.max():.0f}")
 
 # %% [markdown]
@@ -171,7 +175,9 @@ check.safe_softmax(safe_softmax)
 sizes = torch.tensor([0.0, 100.0, 1000.0, 10000.0])
 print("added to the scores      " + "".join(f"{size:>12.0f}" for size in sizes))
 print("error of the formula     " + "".join(f"{error:>12.1e}" for error in largest_errors(formula, sizes)))
-print("error of safe_softmax    " + "".join(f"{error:>12.1e}" for error in largest_errors(safe_softmax, sizes)))
+print(
+    "error of safe_softmax    " + "".join(f"{error:>12.1e}" for error in largest_errors(safe_softmax, sizes))
+)
 
 # %% [markdown]
 # What is left is not an error of the softmax. The number 10,000 uses up most of the 24 binary digits of a float32, so the scores themselves are
@@ -353,7 +359,9 @@ check.merge(merge)
 
 
 # %%
-def state(q: Float[Tensor, "d"], k: Float[Tensor, "M d"], v: Float[Tensor, "M d"]) -> tuple[Tensor, Tensor, Tensor]:
+def state(
+    q: Float[Tensor, "d"], k: Float[Tensor, "M d"], v: Float[Tensor, "M d"]
+) -> tuple[Tensor, Tensor, Tensor]:
     """(m, l, o) of one query and one block of keys."""
     s = k @ q / math.sqrt(len(q))
     p = torch.exp(s - s.max())
@@ -363,7 +371,10 @@ def state(q: Float[Tensor, "d"], k: Float[Tensor, "M d"], v: Float[Tensor, "M d"
 def tree(parts: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
     """Neighbours are put together, until one is left."""
     while len(parts) > 1:
-        parts = [merge(*pair) if len(pair) > 1 else pair[0] for pair in (parts[n : n + 2] for n in range(0, len(parts), 2))]
+        parts = [
+            merge(*pair) if len(pair) > 1 else pair[0]
+            for pair in (parts[n : n + 2] for n in range(0, len(parts), 2))
+        ]
     return parts[0]
 
 
@@ -374,7 +385,11 @@ def output(part: tuple[Tensor, Tensor, Tensor]) -> Float[Tensor, "d"]:
 
 # %% tags=["demo"]
 gen = torch.Generator().manual_seed(1)
-q, k, v = 3 * torch.randn(16, generator=gen), torch.randn(1000, 16, generator=gen), torch.randn(1000, 16, generator=gen)
+q, k, v = (
+    3 * torch.randn(16, generator=gen),
+    torch.randn(1000, 16, generator=gen),
+    torch.randn(1000, 16, generator=gen),
+)
 parts = [state(q, *block) for block in zip(k.split(64), v.split(64), strict=True)]
 shuffled = [parts[n] for n in torch.randperm(len(parts), generator=gen)]
 exact = torch.softmax(k.double() @ q.double() / 4, 0) @ v.double()
@@ -384,7 +399,9 @@ for name, part in {
     "shuffled": functools.reduce(merge, shuffled),
     "in a tree": tree(parts),
 }.items():
-    print(f"{len(parts)} parts, {name:20} largest error beside float64: {(output(part) - exact).abs().max():.1e}")
+    print(
+        f"{len(parts)} parts, {name:20} largest error beside float64: {(output(part) - exact).abs().max():.1e}"
+    )
 
 # %% [markdown]
 # ## Play: one query, block by block
@@ -436,7 +453,13 @@ def draw_step(order: str, step: int) -> Figure:
     left.set(xlabel="key", ylabel="score", title=f"m = {m[step - 1]:.2f}", ylim=(-8, 8))
     middle.bar(range(1, step + 1), factor[:step], color=plotting.ORANGE)
     middle.plot(range(1, step + 1), l[:step] / l.max(), "o-", color=plotting.GREEN)
-    middle.set(xlabel="block", ylabel="factor (bars), l / largest l (line)", title=f"l = {l[step - 1]:.2f}", xlim=(0.3, 8.7), ylim=(0, 1.05))
+    middle.set(
+        xlabel="block",
+        ylabel="factor (bars), l / largest l (line)",
+        title=f"l = {l[step - 1]:.2f}",
+        xlim=(0.3, 8.7),
+        ylim=(0, 1.05),
+    )
     places = torch.arange(3)
     right.bar(places - 0.25, output(states[step - 1]), 0.25, color=plotting.BLUE, label="o / l")
     right.bar(places, output(wrong[step - 1]), 0.25, color=plotting.VERMILLION, label="not rescaled")
@@ -498,8 +521,13 @@ for M, top in ((1024, 10.0), (4096, 100.0), (16384, 1000.0), (65536, 10000.0)):
     s = k.double() @ q.double() / 4
     exact = torch.softmax(s, 0) @ v.double()
     by_formula = formula(k @ q / 4) @ v
-    errors = [(found - exact).abs().max() for found in (one_pass(q, k, v), by_formula, one_pass(q, k, v, rescale=False))]
-    print(f"{M:8,} {top:10,.0f} {errors[0]:10.1e} {errors[1]:10.1e} {errors[2]:13.1e} {exact.abs().max():8.2f}")
+    errors = [
+        (found - exact).abs().max()
+        for found in (one_pass(q, k, v), by_formula, one_pass(q, k, v, rescale=False))
+    ]
+    print(
+        f"{M:8,} {top:10,.0f} {errors[0]:10.1e} {errors[1]:10.1e} {errors[2]:13.1e} {exact.abs().max():8.2f}"
+    )
 kept = sum(t.numel() for t in state(*rising_problem(256, 1.0)))
 print(f"numbers carried from block to block: {kept}, for any number of keys")
 

@@ -1,4 +1,5 @@
 # ---
+# # ruff: noqa: E741
 # jupyter:
 #   jupytext:
 #     text_representation:
@@ -50,7 +51,9 @@ check = open_lesson("flash_attention/02_tiling")
 
 
 # %%
-def standard(q: Float[Tensor, "N d"], k: Float[Tensor, "M d"], v: Float[Tensor, "M d"]) -> Float[Tensor, "N d"]:
+def standard(
+    q: Float[Tensor, "N d"], k: Float[Tensor, "M d"], v: Float[Tensor, "M d"]
+) -> Float[Tensor, "N d"]:
     """Attention by its formula: scores, weights, output."""
     return torch.softmax(q @ k.mT / math.sqrt(q.shape[-1]), -1) @ v
 
@@ -255,17 +258,29 @@ settings = [(64, 64, 8, 8), (64, 64, 16, 4), (48, 80, 10, 12)]
 fig, axes = plotting.figure(1, 3, width=10, height=3.6)
 for ax, (N, M, Br, Bc) in zip(axes, settings, strict=True):
     rows, cols = torch.arange(N)[:, None], torch.arange(M)[None]
-    ax.imshow(torch.where(cols <= rows + M - N, 0.35, 0.0), cmap="Blues", vmin=0, vmax=1, aspect="auto", extent=(0, M, N, 0))
+    ax.imshow(
+        torch.where(cols <= rows + M - N, 0.35, 0.0),
+        cmap="Blues",
+        vmin=0,
+        vmax=1,
+        aspect="auto",
+        extent=(0, M, N, 0),
+    )
     drawn = 0
     for i in range(0, N, Br):
         for j in range(0, M, Bc):
             if j <= min(i + Br, N) - 1 + M - N:
-                ax.add_patch(Rectangle((j, i), min(Bc, M - j), min(Br, N - i), fill=False, edgecolor=plotting.BLUE))
+                ax.add_patch(
+                    Rectangle((j, i), min(Bc, M - j), min(Br, N - i), fill=False, edgecolor=plotting.BLUE)
+                )
                 drawn += 1
     share = visible_tiles(N, M, Br, Bc) / (math.ceil(N / Br) * math.ceil(M / Bc))
     ax.set(xlabel="key", ylabel="query", title=f"{visible_tiles(N, M, Br, Bc)} tiles, {share:.0%}")
     print(f"N = {N}, M = {M}, tiles of {Br} by {Bc}: counted {visible_tiles(N, M, Br, Bc)}, drawn {drawn}")
-plotting.caption(fig, "Blue: visible pairs. Frames: tiles with at least one. The title has visible_tiles, and its share of all tiles.")
+plotting.caption(
+    fig,
+    "Blue: visible pairs. Frames: tiles with at least one. The title has visible_tiles, and its share of all tiles.",
+)
 
 # %% [markdown]
 # ## The forward pass
@@ -412,7 +427,11 @@ for N, M, Br, Bc, order, causal in (
     (301, 517, 33, 50, "random", True),
     (517, 301, 50, 33, "random", True),
 ):
-    q, k, v = torch.randn(N, 64, generator=gen), torch.randn(M, 64, generator=gen), torch.randn(M, 64, generator=gen)
+    q, k, v = (
+        torch.randn(N, 64, generator=gen),
+        torch.randn(M, 64, generator=gen),
+        torch.randn(M, 64, generator=gen),
+    )
     if order == "sorted":
         q = 2 * q.abs()
         k = k[(q @ k.mT).mean(0).argsort()]
@@ -434,16 +453,30 @@ def tiled(q: Tensor, k: Tensor, v: Tensor) -> Float[Tensor, "N d"]:
 # %% tags=["demo"]
 tiled_bytes = [largest_tensor(tiled, N) for N in LENGTHS]
 fig, ax = plotting.figure(width=8.5, height=3.6)
-for sizes, color, name in ((standard_bytes, plotting.VERMILLION, "standard"), (tiled_bytes, plotting.BLUE, "flash_forward")):
+for sizes, color, name in (
+    (standard_bytes, plotting.VERMILLION, "standard"),
+    (tiled_bytes, plotting.BLUE, "flash_forward"),
+):
     ax.loglog(LENGTHS, [size / 2**20 for size in sizes], "o-", base=2, color=color)
     plotting.label(ax, 9200, sizes[-1] / 2**20, name, color)
 ax.loglog(LENGTHS, [N * 64 * 4 / 2**20 for N in LENGTHS], "--", base=2, color=plotting.GREY, linewidth=1)
 plotting.label(ax, 9200, 0.9, "output", plotting.GREY)
-ax.set(xlabel="queries and keys N", ylabel="largest tensor (MiB)", xlim=(230, 16000), xticks=LENGTHS, xticklabels=LENGTHS)
-plotting.caption(fig, "Head size 64, float32. Both axes are logarithmic: see that the upper line is twice as steep, and that the lower one is the output itself.")
+ax.set(
+    xlabel="queries and keys N",
+    ylabel="largest tensor (MiB)",
+    xlim=(230, 16000),
+    xticks=LENGTHS,
+    xticklabels=LENGTHS,
+)
+plotting.caption(
+    fig,
+    "Head size 64, float32. Both axes are logarithmic: see that the upper line is twice as steep, and that the lower one is the output itself.",
+)
 for name, sizes in (("standard", standard_bytes), ("flash_forward", tiled_bytes)):
     growth = sizes[-1] / sizes[-2]
-    print(f"{name:14} from {sizes[0] / 2**20:.4f} to {sizes[-1] / 2**20:.0f} MiB; the last doubling of N: {growth:.0f} times")
+    print(
+        f"{name:14} from {sizes[0] / 2**20:.4f} to {sizes[-1] / 2**20:.0f} MiB; the last doubling of N: {growth:.0f} times"
+    )
 print(f"visible tiles at N = {LENGTHS[-1]}: {visible_tiles(8192, 8192, 128, 128) / 64**2:.1%} of all")
 
 # %% [markdown]

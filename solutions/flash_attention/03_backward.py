@@ -1,4 +1,5 @@
 # ---
+# # ruff: noqa: E741
 # jupyter:
 #   jupytext:
 #     text_representation:
@@ -30,6 +31,7 @@
 import functools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -52,7 +54,9 @@ check = open_lesson("flash_attention/03_backward")
 
 
 # %%
-def standard(q: Float[Tensor, "N d"], k: Float[Tensor, "N d"], v: Float[Tensor, "N d"]) -> Float[Tensor, "N d"]:
+def standard(
+    q: Float[Tensor, "N d"], k: Float[Tensor, "N d"], v: Float[Tensor, "N d"]
+) -> Float[Tensor, "N d"]:
     """Attention by its formula."""
     return torch.softmax(q @ k.mT / math.sqrt(q.shape[-1]), -1) @ v
 
@@ -357,7 +361,10 @@ def gradient_errors(N: int, M: int, Br: int, Bc: int, causal: bool, zero_delta: 
     wanted = torch.autograd.grad(o[lse > -math.inf].mul(do.double()[lse > -math.inf]).sum(), leaves)
     o, lse = o.detach().float(), lse.detach().float()
     found = flash_backward(q, k, v, 0 * o if zero_delta else o, lse, do, Br, Bc, causal)
-    return [float((a - b.nan_to_num(0.0)).abs().max() / b.nan_to_num(0.0).abs().max()) for a, b in zip(found, wanted, strict=True)]
+    return [
+        float((a - b.nan_to_num(0.0)).abs().max() / b.nan_to_num(0.0).abs().max())
+        for a, b in zip(found, wanted, strict=True)
+    ]
 
 
 # %% tags=["demo"]
@@ -371,7 +378,9 @@ for N, M, Br, Bc, causal, control in (
 ):
     errors = gradient_errors(N, M, Br, Bc, causal, zero_delta=control)
     columns = " ".join(f"{error:9.1e}" for error in errors)
-    print(f"{N:4} {M:4} {f'{Br} x {Bc}':>8} {causal!s:>7} {columns}{'   D = 0: the control' if control else ''}")
+    print(
+        f"{N:4} {M:4} {f'{Br} x {Bc}':>8} {causal!s:>7} {columns}{'   D = 0: the control' if control else ''}"
+    )
 
 # %% [markdown]
 # With $D = 0$ the gradient of $v$ is still right, because it does not use $D$, and those of $q$ and $k$ are far off. A check that looks at one gradient only would have missed it.
@@ -391,8 +400,8 @@ def flash_attention(
     q: Float[Tensor, "*heads N d"],
     k: Float[Tensor, "*heads M d"],
     v: Float[Tensor, "*heads M d"],
-    forward: Callable,
-    backward: Callable,
+    forward: Callable[..., Any],
+    backward: Callable[..., Any],
 ) -> Float[Tensor, "*heads N d"]:
     """Attention through which gradients flow, made of a forward and a backward pass.
 
@@ -471,10 +480,21 @@ for sizes, color, name in (
 ):
     ax.loglog(LENGTHS, [size / 1024 for size in sizes], "o-", base=2, color=color)
     plotting.label(ax, 1120, sizes[-1] / 1024, name, color)
-ax.set(xlabel="queries and keys N", ylabel="kept for the backward pass (KiB)", xlim=(115, 2200), xticks=LENGTHS, xticklabels=LENGTHS)
-plotting.caption(fig, "Bytes kept besides inputs and output, head size 32, float32. See the slopes: the upper two lines rise four times at each doubling, the lowest twice.")
+ax.set(
+    xlabel="queries and keys N",
+    ylabel="kept for the backward pass (KiB)",
+    xlim=(115, 2200),
+    xticks=LENGTHS,
+    xticklabels=LENGTHS,
+)
+plotting.caption(
+    fig,
+    "Bytes kept besides inputs and output, head size 32, float32. See the slopes: the upper two lines rise four times at each doubling, the lowest twice.",
+)
 for N, a, b, c in zip(LENGTHS, standard_kept, tiled_kept, flash_kept, strict=True):
-    print(f"N = {N:4}: standard {a / 1024:8.1f} KiB, tiles by autograd {b / 1024:8.1f} KiB, flash_attention {c / 1024:4.1f} KiB")
+    print(
+        f"N = {N:4}: standard {a / 1024:8.1f} KiB, tiles by autograd {b / 1024:8.1f} KiB, flash_attention {c / 1024:4.1f} KiB"
+    )
 
 gen = torch.Generator().manual_seed(7)
 q, k, v, do = (torch.randn(256, 32, generator=gen).requires_grad_() for _ in range(4))

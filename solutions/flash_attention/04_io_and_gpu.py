@@ -1,4 +1,5 @@
 # ---
+# # ruff: noqa: E741
 # jupyter:
 #   jupytext:
 #     text_representation:
@@ -31,6 +32,7 @@ import functools
 import math
 import os
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -60,7 +62,9 @@ parts = {
     "output  p v": (2 * N * N * d, N * N + 2 * N * d),
 }
 for name, (operations, moved) in parts.items():
-    print(f"{name:14} {operations / 1e9:6.2f} billion operations, {moved / 1e6:6.2f} million numbers moved: {operations / moved:6.1f} per number")
+    print(
+        f"{name:14} {operations / 1e9:6.2f} billion operations, {moved / 1e6:6.2f} million numbers moved: {operations / moved:6.1f} per number"
+    )
 peak, bandwidth = 989e12, 3.35e12 / 2
 print(f"an H100 needs {peak / bandwidth:.0f} operations in bfloat16 per number moved to be busy")
 
@@ -146,7 +150,9 @@ check.hbm_standard(hbm_standard)
 # %% tags=["demo"]
 for N in (1024, 4096, 16384):
     total = hbm_standard(N, 64)
-    print(f"N = {N:5}, d = 64: {total / 1e6:8.1f} million numbers, {4 * N * N / total:.1%} of them for S and P")
+    print(
+        f"N = {N:5}, d = 64: {total / 1e6:8.1f} million numbers, {4 * N * N / total:.1%} of them for S and P"
+    )
 
 # %% [markdown]
 # ## What tiles move
@@ -257,12 +263,16 @@ gen = torch.Generator().manual_seed(0)
 q, k, v = (torch.randn(4096, 64, generator=gen) for _ in range(3))
 memory = SlowMemory()
 o = standard_in(memory, q, k, v)
-print(f"standard:            counted {memory.moved / 1e6:6.1f} million, hbm_standard {hbm_standard(4096, 64) / 1e6:6.1f} million")
+print(
+    f"standard:            counted {memory.moved / 1e6:6.1f} million, hbm_standard {hbm_standard(4096, 64) / 1e6:6.1f} million"
+)
 for M in (6_000, 12_500, 25_000, 50_000):
     memory = SlowMemory()
     difference = (tiles_in(memory, q, k, v, M) - o).abs().max()
     ratio = hbm_standard(4096, 64) / memory.moved
-    print(f"tiles, M = {M:6,}:   counted {memory.moved / 1e6:6.1f} million, hbm_flash {hbm_flash(4096, 64, M) / 1e6:9.1f} million, {ratio:.2f} times less; outputs differ by {difference:.0e}")
+    print(
+        f"tiles, M = {M:6,}:   counted {memory.moved / 1e6:6.1f} million, hbm_flash {hbm_flash(4096, 64, M) / 1e6:9.1f} million, {ratio:.2f} times less; outputs differ by {difference:.0e}"
+    )
 
 # %% [markdown]
 # A fast memory of 6000 numbers is too small: tiles then move more than the formula does. Where is the **break-even point**? For large $N$ the counts are about $4 N^2$ and $2 N^2 d / B_r$. They are equal for $B_r = d / 2$, which is
@@ -282,8 +292,17 @@ for d, color in ((32, plotting.GREEN), (64, plotting.BLUE), (128, plotting.ORANG
     better = next(M for M in range(4 * d, 200_000, 4 * d) if hbm_flash(4096, d, M) < hbm_standard(4096, d))
     print(f"d = {d:3}: fewer numbers from M = {better:6,} on; 2 d^2 = {2 * d * d:6,}")
 ax.axhline(1, color=plotting.GREY, linewidth=1, linestyle="--")
-ax.set(xlabel="fast memory M (numbers)", ylabel="traffic, relative to standard", xlim=(400, 240_000), yticks=[0.1, 1, 10], yticklabels=["0.1", "1", "10"])
-plotting.caption(fig, "4096 tokens. Dots: the break-even point 2 d². See that every line crosses the dashed one near its dot, and falls like 1 / M.")
+ax.set(
+    xlabel="fast memory M (numbers)",
+    ylabel="traffic, relative to standard",
+    xlim=(400, 240_000),
+    yticks=[0.1, 1, 10],
+    yticklabels=["0.1", "1", "10"],
+)
+plotting.caption(
+    fig,
+    "4096 tokens. Dots: the break-even point 2 d². See that every line crosses the dashed one near its dot, and falls like 1 / M.",
+)
 
 # %% [markdown]
 # ## One query, many keys
@@ -302,7 +321,7 @@ def split_k_decode(
     k: Float[Tensor, "*heads M d"],
     v: Float[Tensor, "*heads M d"],
     splits: int,
-    merge: Callable,
+    merge: Callable[..., Any],
 ) -> Float[Tensor, "*heads 1 d"]:
     """Attention of one query, with the keys in parts that know nothing of each other.
 
@@ -362,7 +381,9 @@ q, k, v = (torch.randn(2, 8, length, 64, generator=gen) for length in (1, 5000, 
 exact = torch.softmax(q.double() @ k.double().mT / 8, -1) @ v.double()
 for splits in (1, 2, 16, 128):
     error = (split_k_decode(q, k, v, splits, merge) - exact).abs().max()
-    print(f"{splits:4} parts: {2 * 8 * splits:5} units of a GPU could work at once, largest error beside float64 {error:.0e}")
+    print(
+        f"{splits:4} parts: {2 * 8 * splits:5} units of a GPU could work at once, largest error beside float64 {error:.0e}"
+    )
 
 # %% [markdown]
 # ## A kernel
@@ -441,10 +462,10 @@ def flash_kernel(
     N: "i32",
     M: "i32",
     scale: "fp32",
-    CAUSAL: "tl.constexpr",
-    D: "tl.constexpr",
-    BR: "tl.constexpr",
-    BC: "tl.constexpr",
+    CAUSAL: tl.constexpr,
+    D: tl.constexpr,
+    BR: tl.constexpr,
+    BC: tl.constexpr,
 ) -> None:
     """Attention of one tile of queries of one head. Started with one program per tile (axis 0) and head (axis 1).
 
@@ -543,7 +564,9 @@ for N, M, causal in ((100, 100, False), (100, 100, True), (70, 130, True)):
         hidden = torch.arange(M, device=device) > torch.arange(N, device=device)[:, None] + M - N
         s = s.masked_fill(hidden, -math.inf)
     errors = (o - torch.softmax(s, -1) @ v.double()).abs().max(), (lse - torch.logsumexp(s, -1)).abs().max()
-    print(f"N = {N:3}, M = {M:3}, causal {causal!s:5}: errors beside float64: output {errors[0]:.0e}, lse {errors[1]:.0e}")
+    print(
+        f"N = {N:3}, M = {M:3}, causal {causal!s:5}: errors beside float64: output {errors[0]:.0e}, lse {errors[1]:.0e}"
+    )
 
 # %% [markdown]
 # Your kernel and float64 agree up to rounding. The course's own kernels, with a backward pass, heads that share keys, and bfloat16, are in

@@ -45,13 +45,17 @@ def plain(q, k, v, causal):
 
 def close(got, wanted, dtype):
     limit = TOLERANCE[dtype]
-    torch.testing.assert_close(got.double(), wanted.double(), atol=limit * float(wanted.abs().max()), rtol=limit)
+    torch.testing.assert_close(
+        got.double(), wanted.double(), atol=limit * float(wanted.abs().max()), rtol=limit
+    )
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("d", [32, 64, 128])
 @pytest.mark.parametrize("causal", [False, True])
-@pytest.mark.parametrize(("N", "M", "group"), [(128, 128, 1), (300, 300, 2), (77, 513, 4), (513, 77, 1), (1, 1000, 4)])
+@pytest.mark.parametrize(
+    ("N", "M", "group"), [(128, 128, 1), (300, 300, 2), (77, 513, 4), (513, 77, 1), (1, 1000, 4)]
+)
 def test_both_passes_are_the_plain_formula(kernels, N, M, group, causal, d, dtype):
     q, k, v = draw(N, M, d, group, dtype)
     wanted, wanted_lse = plain(q, k, v, causal)
@@ -70,7 +74,10 @@ def test_both_passes_are_the_plain_formula(kernels, N, M, group, causal, d, dtyp
 @pytest.mark.parametrize("d", [64, 128])
 def test_it_is_pytorch_s_attention(kernels, d, causal):
     q, k, v = draw(1000, 1000, d, 1, torch.bfloat16)
-    o, wanted = kernels.flash_attention(q, k, v, causal), F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+    o, wanted = (
+        kernels.flash_attention(q, k, v, causal),
+        F.scaled_dot_product_attention(q, k, v, is_causal=causal),
+    )
     do = torch.randn_like(o)
     close(o, wanted, torch.bfloat16)
     for got, expected in zip(

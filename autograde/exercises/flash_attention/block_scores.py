@@ -27,7 +27,15 @@ _HALF = "float32 for bfloat16 inputs"
 
 
 def _tile(
-    N: int, M: int, d: int, i: int, j: int, Br: int, Bc: int, causal: bool = False, heads: tuple[int, ...] = ()
+    N: int,
+    M: int,
+    d: int,
+    i: int,
+    j: int,
+    Br: int,
+    Bc: int,
+    causal: bool = False,
+    heads: tuple[int, ...] = (),
 ) -> Callable[[Draw], Inputs]:
     return lambda source: {
         "q": source.normal(*heads, N, d),
@@ -63,7 +71,9 @@ def _not_scaled(q: Tensor, k: Tensor, scale: float, causal: bool, i: int, j: int
     return _cut(q, k, 1.0, causal, i, j, Br, Bc)
 
 
-def _scaled_twice(q: Tensor, k: Tensor, scale: float, causal: bool, i: int, j: int, Br: int, Bc: int) -> Tensor:
+def _scaled_twice(
+    q: Tensor, k: Tensor, scale: float, causal: bool, i: int, j: int, Br: int, Bc: int
+) -> Tensor:
     return _cut(q, k, scale * scale, causal, i, j, Br, Bc)
 
 
@@ -71,15 +81,21 @@ def _own_scale(q: Tensor, k: Tensor, scale: float, causal: bool, i: int, j: int,
     return _cut(q, k, q.shape[-1] ** -0.5, causal, i, j, Br, Bc)
 
 
-def _all_visible(q: Tensor, k: Tensor, scale: float, causal: bool, i: int, j: int, Br: int, Bc: int) -> Tensor:
+def _all_visible(
+    q: Tensor, k: Tensor, scale: float, causal: bool, i: int, j: int, Br: int, Bc: int
+) -> Tensor:
     return _cut(q, k, scale, False, i, j, Br, Bc)
 
 
-def _always_causal(q: Tensor, k: Tensor, scale: float, causal: bool, i: int, j: int, Br: int, Bc: int) -> Tensor:
+def _always_causal(
+    q: Tensor, k: Tensor, scale: float, causal: bool, i: int, j: int, Br: int, Bc: int
+) -> Tensor:
     return _cut(q, k, scale, True, i, j, Br, Bc)
 
 
-def _own_key_hidden(q: Tensor, k: Tensor, scale: float, causal: bool, i: int, j: int, Br: int, Bc: int) -> Tensor:
+def _own_key_hidden(
+    q: Tensor, k: Tensor, scale: float, causal: bool, i: int, j: int, Br: int, Bc: int
+) -> Tensor:
     return _cut(q, k, scale, causal, i, j, Br, Bc, strict=True)
 
 
@@ -87,27 +103,39 @@ def _no_offset(q: Tensor, k: Tensor, scale: float, causal: bool, i: int, j: int,
     return _cut(q, k, scale, causal, i, j, Br, Bc, offset=0)
 
 
-def _offset_reversed(q: Tensor, k: Tensor, scale: float, causal: bool, i: int, j: int, Br: int, Bc: int) -> Tensor:
+def _offset_reversed(
+    q: Tensor, k: Tensor, scale: float, causal: bool, i: int, j: int, Br: int, Bc: int
+) -> Tensor:
     return _cut(q, k, scale, causal, i, j, Br, Bc, offset=-1)
 
 
-def _within_the_tile(q: Tensor, k: Tensor, scale: float, causal: bool, i: int, j: int, Br: int, Bc: int) -> Tensor:
+def _within_the_tile(
+    q: Tensor, k: Tensor, scale: float, causal: bool, i: int, j: int, Br: int, Bc: int
+) -> Tensor:
     return _cut(q, k, scale, causal, i, j, Br, Bc, offset=0, local=True)
 
 
-def _hidden_is_zero(q: Tensor, k: Tensor, scale: float, causal: bool, i: int, j: int, Br: int, Bc: int) -> Tensor:
+def _hidden_is_zero(
+    q: Tensor, k: Tensor, scale: float, causal: bool, i: int, j: int, Br: int, Bc: int
+) -> Tensor:
     return _cut(q, k, scale, causal, i, j, Br, Bc, fill=0.0)
 
 
-def _hidden_is_a_number(q: Tensor, k: Tensor, scale: float, causal: bool, i: int, j: int, Br: int, Bc: int) -> Tensor:
+def _hidden_is_a_number(
+    q: Tensor, k: Tensor, scale: float, causal: bool, i: int, j: int, Br: int, Bc: int
+) -> Tensor:
     return _cut(q, k, scale, causal, i, j, Br, Bc, fill=-1e9)
 
 
-def _sides_exchanged(q: Tensor, k: Tensor, scale: float, causal: bool, i: int, j: int, Br: int, Bc: int) -> Tensor:
+def _sides_exchanged(
+    q: Tensor, k: Tensor, scale: float, causal: bool, i: int, j: int, Br: int, Bc: int
+) -> Tensor:
     return _cut(q, k, scale, causal, i, j, Bc, Br)
 
 
-def _indices_exchanged(q: Tensor, k: Tensor, scale: float, causal: bool, i: int, j: int, Br: int, Bc: int) -> Tensor:
+def _indices_exchanged(
+    q: Tensor, k: Tensor, scale: float, causal: bool, i: int, j: int, Br: int, Bc: int
+) -> Tensor:
     return _cut(q, k, scale, causal, j, i, Br, Bc)
 
 
@@ -121,7 +149,9 @@ def _in_bf16(q: Tensor, k: Tensor, scale: float, causal: bool, i: int, j: int, B
     return s.to(shape.dtype).masked_fill(shape == -math.inf, -math.inf)
 
 
-def _cut_out_of_all(q: Tensor, k: Tensor, scale: float, causal: bool, i: int, j: int, Br: int, Bc: int) -> Tensor:
+def _cut_out_of_all(
+    q: Tensor, k: Tensor, scale: float, causal: bool, i: int, j: int, Br: int, Bc: int
+) -> Tensor:
     kind = torch.promote_types(q.dtype, torch.float32)
     N, M = q.shape[-2], k.shape[-2]
     s = scale * q.to(kind) @ k.to(kind).mT
@@ -183,7 +213,10 @@ block_scores = Exercise(
         Mistake("You take 1 / sqrt(d) and not the scale that is handed in.", _own_scale),
         Mistake("You ignore causal: a query sees keys that come after it.", _all_visible),
         Mistake("You hide keys also where causal is False.", _always_causal),
-        Mistake("You hide the last visible key, too. The key j = i + M - N is visible: hide only j > i + M - N.", _own_key_hidden),
+        Mistake(
+            "You hide the last visible key, too. The key j = i + M - N is visible: hide only j > i + M - N.",
+            _own_key_hidden,
+        ),
         Mistake(
             "You compare j with i. With different lengths the last query sees the last key: compare with i + M - N.",
             _no_offset,
@@ -199,7 +232,10 @@ block_scores = Exercise(
             "equally: use -inf.",
             _hidden_is_a_number,
         ),
-        Mistake("You exchange Br and Bc. Br counts queries, the rows; Bc counts keys, the columns.", _sides_exchanged),
+        Mistake(
+            "You exchange Br and Bc. Br counts queries, the rows; Bc counts keys, the columns.",
+            _sides_exchanged,
+        ),
         Mistake("You exchange i and j. i is the tile of queries, j that of keys.", _indices_exchanged),
         Mistake("Your tile is transposed: it has one row per query and one column per key.", _transposed),
         Mistake(

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from autograde.exercise import Draw
-from autograde.nests import map_floats
 from autograde.meters import AllocationMeter
+from autograde.nests import map_floats
 from autograde.observe import Implementation, Inputs, Observation
 from autograde.values import SeenTensor, leaves
 
@@ -46,7 +46,9 @@ def attend(
     return lambda source: {**qkv(source, N, M, d, heads), "Br": Br, "Bc": Bc, "causal": causal}
 
 
-def ordered(low: float, high: float, order: str, Br: int = 4, Bc: int = 4, causal: bool = False) -> DrawInputs:
+def ordered(
+    low: float, high: float, order: str, Br: int = 4, Bc: int = 4, causal: bool = False
+) -> DrawInputs:
     """24 keys whose scores go from ``low`` to ``high``, rising, falling or mixed, the same for all 9 queries but for noise."""
 
     def draw(source: Draw) -> Inputs:
@@ -91,7 +93,8 @@ def strided(draw: DrawInputs) -> DrawInputs:
     """The same with q, k and v that are not contiguous."""
 
     def transposed(source: Draw) -> Inputs:
-        return map_floats(draw(source), lambda t: t.mT.contiguous().mT)
+        given: Inputs = map_floats(draw(source), lambda t: t.mT.contiguous().mT)
+        return given
 
     return transposed
 
@@ -119,7 +122,16 @@ def to_half(t: Tensor) -> Tensor:
 class Multiplications(TorchDispatchMode):
     """Counts the multiplications of matrix products."""
 
-    FIRST = {"mm": 0, "bmm": 0, "mv": 0, "dot": 0, "addmm": 1, "baddbmm": 1, "addmv": 1, "addbmm": 1}
+    FIRST: ClassVar = {
+        "mm": 0,
+        "bmm": 0,
+        "mv": 0,
+        "dot": 0,
+        "addmm": 1,
+        "baddbmm": 1,
+        "addmv": 1,
+        "addbmm": 1,
+    }
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -173,7 +185,13 @@ def memory_of(implementation: Implementation, inputs: Inputs) -> tuple[Any, int,
 def level(amount: int, inputs: Inputs) -> int:
     """What is enough, for all that need no more; otherwise twice that, or as much as all scores take."""
     enough = enough_memory(inputs)
-    return enough if amount <= enough else min(2 * enough, all_scores(inputs)) if amount < all_scores(inputs) else all_scores(inputs)
+    return (
+        enough
+        if amount <= enough
+        else min(2 * enough, all_scores(inputs))
+        if amount < all_scores(inputs)
+        else all_scores(inputs)
+    )
 
 
 def enough_memory(inputs: Inputs) -> int:

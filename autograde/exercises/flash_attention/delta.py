@@ -45,11 +45,11 @@ def _total(do: Tensor, o: Tensor) -> Tensor:
 
 
 def _square(do: Tensor, o: Tensor) -> Tensor:
-    return (_wide(o) ** 2).sum(-1)
+    return (_wide(o) * _wide(o)).sum(-1)
 
 
 def _square_of_gradient(do: Tensor, o: Tensor) -> Tensor:
-    return (_wide(do) ** 2).sum(-1)
+    return (_wide(do) * _wide(do)).sum(-1)
 
 
 def _gradient_only(do: Tensor, o: Tensor) -> Tensor:
@@ -102,9 +102,14 @@ delta = Exercise(
         Requirement("gradients", (Case("gradients, 3 queries", _rows(3, 4)),), gradients),
     ),
     mistakes=(
-        Mistake("You sum over the queries. Each query has a number of its own: sum over the channels.", _over_rows),
+        Mistake(
+            "You sum over the queries. Each query has a number of its own: sum over the channels.", _over_rows
+        ),
         Mistake("You take the mean over the channels. It is a sum.", _mean),
-        Mistake("You keep the dimension of the channels with size 1. Return one number per query.", _kept_dimension),
+        Mistake(
+            "You keep the dimension of the channels with size 1. Return one number per query.",
+            _kept_dimension,
+        ),
         Mistake("You sum over everything. Sum over the channels of each query.", _total),
         Mistake("You multiply o by itself. Multiply do by o.", _square),
         Mistake("You multiply do by itself. Multiply do by o.", _square_of_gradient),
@@ -112,9 +117,13 @@ delta = Exercise(
         Mistake("You divide by the lengths of the two rows. It is the plain inner product.", _cosine),
         Mistake("You scale by 1 / sqrt(d). The scale belongs to the scores, and enters later.", _scaled),
         Mistake("You do not sum over the channels. Return one number per query.", _not_summed),
-        Mistake("You multiply all rows of do with all rows of o. Only row i of do meets row i of o.", _all_pairs),
         Mistake(
-            "You multiply and sum in bfloat16. Convert do and o to float32 first.", _in_bf16, recognise=rounded_to_bf16(_HALF)
+            "You multiply all rows of do with all rows of o. Only row i of do meets row i of o.", _all_pairs
+        ),
+        Mistake(
+            "You multiply and sum in bfloat16. Convert do and o to float32 first.",
+            _in_bf16,
+            recognise=rounded_to_bf16(_HALF),
         ),
         Mistake("Your values are right, but you detach o: no gradient flows back to it.", _detached),
     ),

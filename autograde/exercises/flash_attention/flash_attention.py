@@ -26,7 +26,9 @@ def forward(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     return w @ v, w.sum(-1)
 
 
-def backward(q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, do: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def backward(
+    q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, do: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """Three tensors that are not the gradients of ``forward``, and that depend on everything."""
     row = (do * o).sum(-1, keepdim=True)
     dq = 2 * do + lse[..., None] * q
@@ -217,14 +219,23 @@ flash_attention = Exercise(
             _forward_again,
         ),
         Mistake(
-            "Your gradients are right, but you keep copies of the inputs. Save the tensors themselves.", _copies_kept
+            "Your gradients are right, but you keep copies of the inputs. Save the tensors themselves.",
+            _copies_kept,
         ),
         Mistake("You ignore the gradient that arrives and use ones. Hand do to backward.", _gradient_ignored),
-        Mistake("You multiply the gradients by do once more. backward has used it already.", _gradients_times_do),
+        Mistake(
+            "You multiply the gradients by do once more. backward has used it already.", _gradients_times_do
+        ),
         Mistake("You exchange dk and dv. Return them in the order of the inputs.", _dk_and_dv_exchanged),
-        Mistake("You hand k and v to backward in the wrong order. It is backward(q, k, v, o, lse, do).", _lse_and_o_exchanged),
+        Mistake(
+            "You hand k and v to backward in the wrong order. It is backward(q, k, v, o, lse, do).",
+            _lse_and_o_exchanged,
+        ),
         Mistake("You return lse. Return o, and keep lse for the backward pass.", _lse_returned),
-        Mistake("No gradient flows at all: forward ran without gradients, and nothing connects it with backward.", _detached),
+        Mistake(
+            "No gradient flows at all: forward ran without gradients, and nothing connects it with backward.",
+            _detached,
+        ),
         Mistake("Only q gets a gradient. Return all three from backward.", _only_dq),
     ),
     forbids=LIBRARY,

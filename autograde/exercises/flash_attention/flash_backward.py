@@ -85,17 +85,19 @@ def _tiled(
             s = s.masked_fill(hidden, -math.inf if fill == "mask" else 0.0)
             at = lse[..., rows, None]
             shift = torch.where(at == -math.inf, 0.0, at) if guard else at
-            P = {
-                "right": lambda s=s, shift=shift: torch.exp(s - shift),
-                "raw": lambda s=s: torch.exp(s),
-                "tile": lambda s=s: torch.softmax(s, -1).nan_to_num(0.0),
-                "divided": lambda s=s, at=at: torch.exp(s) / at.masked_fill(at == -math.inf, 1.0),
-            }[p]()
+            P = torch.exp(s - shift)
+            if p == "raw":
+                P = torch.exp(s)
+            elif p == "tile":
+                P = torch.softmax(s, -1).nan_to_num(0.0)
+            elif p == "divided":
+                P = torch.exp(s) / at.masked_fill(at == -math.inf, 1.0)
             dP = (do if dp == "right" else o)[..., rows, :] @ v[..., cols, :].mT
-            own = {
-                "dP": lambda dP=dP: dP.sum(-1),
-                "tile": lambda P=P, dP=dP: (P * dP).sum(-1),
-            }.get(D, lambda rows=rows: rowsum[..., rows])()
+            own = rowsum[..., rows]
+            if D == "dP":
+                own = dP.sum(-1)
+            elif D == "tile":
+                own = (P * dP).sum(-1)
             dS = P * (dP - own[..., None]) if D != "added" else P * (dP + own[..., None])
             if D == "outside":
                 dS = P * dP - own[..., None]
@@ -109,113 +111,167 @@ def _tiled(
     return (gq, gv, gk) if swap else (gq, gk, gv)
 
 
-def _scale_left_out(q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, do: Tensor, Br: int, Bc: int, causal: bool) -> Result:
+def _scale_left_out(
+    q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, do: Tensor, Br: int, Bc: int, causal: bool
+) -> Result:
     return _tiled(q, k, v, o, lse, do, Br, Bc, causal, scale_q=0, scale_k=0)
 
 
-def _scale_only_in_dq(q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, do: Tensor, Br: int, Bc: int, causal: bool) -> Result:
+def _scale_only_in_dq(
+    q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, do: Tensor, Br: int, Bc: int, causal: bool
+) -> Result:
     return _tiled(q, k, v, o, lse, do, Br, Bc, causal, scale_k=0)
 
 
-def _scale_twice(q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, do: Tensor, Br: int, Bc: int, causal: bool) -> Result:
+def _scale_twice(
+    q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, do: Tensor, Br: int, Bc: int, causal: bool
+) -> Result:
     return _tiled(q, k, v, o, lse, do, Br, Bc, causal, scale_q=2, scale_k=2)
 
 
-def _no_scale_in_scores(q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, do: Tensor, Br: int, Bc: int, causal: bool) -> Result:
+def _no_scale_in_scores(
+    q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, do: Tensor, Br: int, Bc: int, causal: bool
+) -> Result:
     return _tiled(q, k, v, o, lse, do, Br, Bc, causal, scale=1.0)
 
 
-def _delta_left_out(q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, do: Tensor, Br: int, Bc: int, causal: bool) -> Result:
+def _delta_left_out(
+    q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, do: Tensor, Br: int, Bc: int, causal: bool
+) -> Result:
     return _tiled(q, k, v, o, lse, do, Br, Bc, causal, D="none")
 
 
-def _delta_from_dp(q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, do: Tensor, Br: int, Bc: int, causal: bool) -> Result:
+def _delta_from_dp(
+    q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, do: Tensor, Br: int, Bc: int, causal: bool
+) -> Result:
     return _tiled(q, k, v, o, lse, do, Br, Bc, causal, D="dP")
 
 
-def _delta_of_one_tile(q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, do: Tensor, Br: int, Bc: int, causal: bool) -> Result:
+def _delta_of_one_tile(
+    q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, do: Tensor, Br: int, Bc: int, causal: bool
+) -> Result:
     return _tiled(q, k, v, o, lse, do, Br, Bc, causal, D="tile")
 
 
-def _delta_added(q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, do: Tensor, Br: int, Bc: int, causal: bool) -> Result:
+def _delta_added(
+    q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, do: Tensor, Br: int, Bc: int, causal: bool
+) -> Result:
     return _tiled(q, k, v, o, lse, do, Br, Bc, causal, D="added")
 
 
-def _delta_outside(q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, do: Tensor, Br: int, Bc: int, causal: bool) -> Result:
+def _delta_outside(
+    q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, do: Tensor, Br: int, Bc: int, causal: bool
+) -> Result:
     return _tiled(q, k, v, o, lse, do, Br, Bc, causal, D="outside")
 
 
-def _causal_ignored(q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, do: Tensor, Br: int, Bc: int, causal: bool) -> Result:
+def _causal_ignored(
+    q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, do: Tensor, Br: int, Bc: int, causal: bool
+) -> Result:
     return _tiled(q, k, v, o, lse, do, Br, Bc, False)
 
 
-def _diagonal_tile_not_masked(q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, do: Tensor, Br: int, Bc: int, causal: bool) -> Result:
+def _diagonal_tile_not_masked(
+    q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, do: Tensor, Br: int, Bc: int, causal: bool
+) -> Result:
     return _tiled(q, k, v, o, lse, do, Br, Bc, causal, mask=False)
 
 
-def _no_offset(q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, do: Tensor, Br: int, Bc: int, causal: bool) -> Result:
+def _no_offset(
+    q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, do: Tensor, Br: int, Bc: int, causal: bool
+) -> Result:
     return _tiled(q, k, v, o, lse, do, Br, Bc, causal, offset=0, skip="none")
 
 
-def _tiles_by_first_row(q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, do: Tensor, Br: int, Bc: int, causal: bool) -> Result:
+def _tiles_by_first_row(
+    q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, do: Tensor, Br: int, Bc: int, causal: bool
+) -> Result:
     return _tiled(q, k, v, o, lse, do, Br, Bc, causal, skip="first row")
 
 
-def _not_normalised(q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, do: Tensor, Br: int, Bc: int, causal: bool) -> Result:
+def _not_normalised(
+    q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, do: Tensor, Br: int, Bc: int, causal: bool
+) -> Result:
     return _tiled(q, k, v, o, lse, do, Br, Bc, causal, p="raw")
 
 
-def _normalised_in_the_tile(q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, do: Tensor, Br: int, Bc: int, causal: bool) -> Result:
+def _normalised_in_the_tile(
+    q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, do: Tensor, Br: int, Bc: int, causal: bool
+) -> Result:
     return _tiled(q, k, v, o, lse, do, Br, Bc, causal, p="tile")
 
 
-def _divided_by_lse(q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, do: Tensor, Br: int, Bc: int, causal: bool) -> Result:
+def _divided_by_lse(
+    q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, do: Tensor, Br: int, Bc: int, causal: bool
+) -> Result:
     return _tiled(q, k, v, o, lse, do, Br, Bc, causal, p="divided")
 
 
-def _dv_from_ds(q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, do: Tensor, Br: int, Bc: int, causal: bool) -> Result:
+def _dv_from_ds(
+    q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, do: Tensor, Br: int, Bc: int, causal: bool
+) -> Result:
     return _tiled(q, k, v, o, lse, do, Br, Bc, causal, dv="dS")
 
 
-def _dv_from_dp(q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, do: Tensor, Br: int, Bc: int, causal: bool) -> Result:
+def _dv_from_dp(
+    q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, do: Tensor, Br: int, Bc: int, causal: bool
+) -> Result:
     return _tiled(q, k, v, o, lse, do, Br, Bc, causal, dv="dP")
 
 
-def _dp_from_o(q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, do: Tensor, Br: int, Bc: int, causal: bool) -> Result:
+def _dp_from_o(
+    q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, do: Tensor, Br: int, Bc: int, causal: bool
+) -> Result:
     return _tiled(q, k, v, o, lse, do, Br, Bc, causal, dp="o")
 
 
-def _overwritten(q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, do: Tensor, Br: int, Bc: int, causal: bool) -> Result:
+def _overwritten(
+    q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, do: Tensor, Br: int, Bc: int, causal: bool
+) -> Result:
     return _tiled(q, k, v, o, lse, do, Br, Bc, causal, accumulate=False)
 
 
-def _ragged_tile_dropped(q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, do: Tensor, Br: int, Bc: int, causal: bool) -> Result:
+def _ragged_tile_dropped(
+    q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, do: Tensor, Br: int, Bc: int, causal: bool
+) -> Result:
     return _tiled(q, k, v, o, lse, do, Br, Bc, causal, ragged=False)
 
 
-def _keys_and_values_exchanged(q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, do: Tensor, Br: int, Bc: int, causal: bool) -> Result:
+def _keys_and_values_exchanged(
+    q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, do: Tensor, Br: int, Bc: int, causal: bool
+) -> Result:
     return _tiled(q, k, v, o, lse, do, Br, Bc, causal, swap=True)
 
 
-def _nan_where_hidden(q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, do: Tensor, Br: int, Bc: int, causal: bool) -> Result:
+def _nan_where_hidden(
+    q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, do: Tensor, Br: int, Bc: int, causal: bool
+) -> Result:
     return _tiled(q, k, v, o, lse, do, Br, Bc, causal, guard=False)
 
 
-def _hidden_is_zero(q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, do: Tensor, Br: int, Bc: int, causal: bool) -> Result:
+def _hidden_is_zero(
+    q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, do: Tensor, Br: int, Bc: int, causal: bool
+) -> Result:
     return _tiled(q, k, v, o, lse, do, Br, Bc, causal, fill="zero", skip="none")
 
 
-def _in_bf16(q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, do: Tensor, Br: int, Bc: int, causal: bool) -> Result:
+def _in_bf16(
+    q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, do: Tensor, Br: int, Bc: int, causal: bool
+) -> Result:
     found = _tiled(q, k, v, o, lse, do, Br, Bc, causal, kind=q.dtype)
     kind = torch.promote_types(q.dtype, torch.float32)
     return found[0].to(kind), found[1].to(kind), found[2].to(kind)
 
 
-def _all_at_once(q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, do: Tensor, Br: int, Bc: int, causal: bool) -> Result:
+def _all_at_once(
+    q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, do: Tensor, Br: int, Bc: int, causal: bool
+) -> Result:
     return _tiled(q, k, v, o, lse, do, q.shape[-2], k.shape[-2], causal)
 
 
-def _every_tile(q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, do: Tensor, Br: int, Bc: int, causal: bool) -> Result:
+def _every_tile(
+    q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, do: Tensor, Br: int, Bc: int, causal: bool
+) -> Result:
     return _tiled(q, k, v, o, lse, do, Br, Bc, causal, skip="none")
 
 
@@ -233,7 +289,9 @@ flash_backward = Exercise(
                 Case("2 batches of 3 heads", backward(attend(5, 6, 3, 2, 4, heads=(2, 3)))),
                 Case("inputs that are not contiguous", strided(backward(attend(6, 6, 6, 4, 4, heads=(6,))))),
                 Case("in float64", double(backward(attend(5, 7, 3, 2, 3)))),
-                Case("50 queries, 71 keys, tiles of 16 by 12", backward(attend(50, 71, 8, 16, 12)), shown=False),
+                Case(
+                    "50 queries, 71 keys, tiles of 16 by 12", backward(attend(50, 71, 8, 16, 12)), shown=False
+                ),
             ),
             points=2,
         ),
@@ -244,18 +302,27 @@ flash_backward = Exercise(
                 Case("tall tiles, ragged", backward(attend(19, 19, 4, 6, 4, True))),
                 Case("wide tiles, ragged", backward(attend(19, 19, 4, 4, 7, True))),
                 Case("more keys than queries", backward(attend(7, 20, 3, 3, 4, True))),
-                Case("more queries than keys: the first ones see nothing", backward(attend(20, 7, 3, 3, 4, True))),
-                Case("61 queries and keys, tiles of 8 by 16", backward(attend(61, 61, 8, 8, 16, True)), shown=False),
+                Case(
+                    "more queries than keys: the first ones see nothing",
+                    backward(attend(20, 7, 3, 3, 4, True)),
+                ),
+                Case(
+                    "61 queries and keys, tiles of 8 by 16",
+                    backward(attend(61, 61, 8, 8, 16, True)),
+                    shown=False,
+                ),
             ),
             points=2,
         ),
         Requirement(
             "large scores",
-            (
-                Case("scores near 95, where exp overflows", backward(shifted(95))),
-            ),
+            (Case("scores near 95, where exp overflows", backward(shifted(95))),),
         ),
-        Requirement(_HALF, (Case("bfloat16, 96 keys, tiles of 8", _bf16(attend(24, 96, 16, 8, 8))),), half_but_statistics),
+        Requirement(
+            _HALF,
+            (Case("bfloat16, 96 keys, tiles of 8", _bf16(attend(24, 96, 16, 8, 8))),),
+            half_but_statistics,
+        ),
         Requirement(
             "never more than a tile",
             (Case("64 queries, 512 keys, tiles of 32", backward(attend(64, 512, 4, 32, 32))),),
@@ -283,12 +350,20 @@ flash_backward = Exercise(
         ),
     ),
     mistakes=(
-        Mistake("You leave the scale out of dq and dk. s is scale * q k^T, so both gradients carry the factor.", _scale_left_out),
+        Mistake(
+            "You leave the scale out of dq and dk. s is scale * q k^T, so both gradients carry the factor.",
+            _scale_left_out,
+        ),
         Mistake("Your dq has the factor scale and your dk has not. Both need it.", _scale_only_in_dq),
         Mistake("You apply the scale twice in dq and dk.", _scale_twice),
-        Mistake("You make the scores again without the scale, so that they do not fit to lse.", _no_scale_in_scores),
+        Mistake(
+            "You make the scores again without the scale, so that they do not fit to lse.",
+            _no_scale_in_scores,
+        ),
         Mistake("You leave out D: ds is p (dp - D), not p dp.", _delta_left_out),
-        Mistake("You sum dp over the keys to get D. D_i is sum_j p_ij dp_ij, which is do_i . o_i.", _delta_from_dp),
+        Mistake(
+            "You sum dp over the keys to get D. D_i is sum_j p_ij dp_ij, which is do_i . o_i.", _delta_from_dp
+        ),
         Mistake(
             "Your D sums over the keys of one tile only. It needs all keys of the row: take do_i . o_i, which the forward pass has made.",
             _delta_of_one_tile,
@@ -300,26 +375,31 @@ flash_backward = Exercise(
             "You skip tiles above the diagonal but do not mask those that it crosses: p has to be zero where a key is hidden.",
             _diagonal_tile_not_masked,
         ),
-        Mistake("Your causal mask compares j with i. With different lengths compare with i + M - N.", _no_offset),
+        Mistake(
+            "Your causal mask compares j with i. With different lengths compare with i + M - N.", _no_offset
+        ),
         Mistake(
             "You skip tiles by the first query of a row of tiles. Its last query sees most: a tile counts if any of them sees a key.",
             _tiles_by_first_row,
         ),
         Mistake("Your p is exp(s), not normalised. It is exp(s - lse).", _not_normalised),
         Mistake(
-            "You normalise p within each tile. It has to add up to 1 over all keys: p = exp(s - lse).", _normalised_in_the_tile
+            "You normalise p within each tile. It has to add up to 1 over all keys: p = exp(s - lse).",
+            _normalised_in_the_tile,
         ),
         Mistake("You divide exp(s) by lse. lse is a logarithm: p = exp(s - lse).", _divided_by_lse),
         Mistake("You make dv from ds. o = p v, so dv = p^T do.", _dv_from_ds),
         Mistake("You make dv from dp. o = p v, so dv = p^T do.", _dv_from_dp),
         Mistake("You make dp from o. It is do v^T.", _dp_from_o),
         Mistake(
-            "Each tile of queries overwrites dk and dv. A key meets all of them: add up the parts.", _overwritten
+            "Each tile of queries overwrites dk and dv. A key meets all of them: add up the parts.",
+            _overwritten,
         ),
         Mistake("You leave out the last tile of keys where M is no multiple of Bc.", _ragged_tile_dropped),
         Mistake("You return dv before dk. The order is (dq, dk, dv).", _keys_and_values_exchanged),
         Mistake(
-            "A row that sees nothing has lse = -inf, and -inf - -inf is NaN. Subtract 0 there: its p is then zero.", _nan_where_hidden
+            "A row that sees nothing has lse = -inf, and -inf - -inf is NaN. Subtract 0 there: its p is then zero.",
+            _nan_where_hidden,
         ),
         Mistake("Your hidden scores are 0. They have to be -inf, so that p is zero there.", _hidden_is_zero),
         Mistake(
@@ -327,9 +407,13 @@ flash_backward = Exercise(
             _in_bf16,
             recognise=rounded_to_bf16(_HALF),
         ),
-        Mistake("Your gradients are right, but all N times M weights exist at once. Loop over tiles.", _all_at_once),
         Mistake(
-            "Your gradients are right, but you visit tiles that no query sees. End the loop over keys earlier.", _every_tile
+            "Your gradients are right, but all N times M weights exist at once. Loop over tiles.",
+            _all_at_once,
+        ),
+        Mistake(
+            "Your gradients are right, but you visit tiles that no query sees. End the loop over keys earlier.",
+            _every_tile,
         ),
     ),
     forbids=LIBRARY,

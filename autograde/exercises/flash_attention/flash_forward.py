@@ -1,3 +1,4 @@
+# ruff: noqa: E741
 """The exercise ``flash_forward`` of the lesson flash_attention/02_tiling."""
 
 from __future__ import annotations
@@ -154,10 +155,12 @@ def _ragged_tile_dropped(q: Tensor, k: Tensor, v: Tensor, Br: int, Bc: int, caus
 
 def _ragged_tile_padded(q: Tensor, k: Tensor, v: Tensor, Br: int, Bc: int, causal: bool) -> Result:
     """Keys of zeros fill the last tile, and count with score 0; the mask lets nobody see them where it is causal."""
-    missing, M, N = -k.shape[-2] % Bc, k.shape[-2], q.shape[-2]
+    missing = -k.shape[-2] % Bc
     if causal:
         return _tiled(q, k, v, Br, Bc, causal)
-    more = [torch.cat([t, torch.zeros_like(t[..., :1, :]).expand(*t.shape[:-2], missing, -1)], -2) for t in (k, v)]
+    more = [
+        torch.cat([t, torch.zeros_like(t[..., :1, :]).expand(*t.shape[:-2], missing, -1)], -2) for t in (k, v)
+    ]
     return _tiled(q, more[0], more[1], Br, Bc, False)
 
 
@@ -260,7 +263,9 @@ flash_forward = Exercise(
                 Case("the maximum rises in every tile, from -150 to 150", ordered(-150, 150, "rising")),
                 Case("the maximum is in the first tile", ordered(-150, 150, "falling")),
                 Case("scores between -1e4 and 1e4", saturated(4, 6)),
-                Case("causal, rising: hidden scores are the largest", ordered(-150, 150, "rising", 4, 5, True)),
+                Case(
+                    "causal, rising: hidden scores are the largest", ordered(-150, 150, "rising", 4, 5, True)
+                ),
                 Case("causal, falling from 120", ordered(-20, 120, "falling", 4, 5, True), shown=False),
             ),
             tolerance=Tolerance(16, "answers that carry log-sum-exps of 150 round them by 1e-5"),
@@ -322,7 +327,10 @@ flash_forward = Exercise(
             "You skip a tile of which only the last query sees only the first key. Skip when j > last, not when j >= last.",
             _last_tile_skipped,
         ),
-        Mistake("You use no running maximum: exp overflows at 89, and is zero for scores near -150.", _no_running_maximum),
+        Mistake(
+            "You use no running maximum: exp overflows at 89, and is zero for scores near -150.",
+            _no_running_maximum,
+        ),
         Mistake(
             "Your maximum starts at 0. Where all scores are negative it stays there, and far below 0 everything is lost: start at -inf.",
             _maximum_from_zero,
@@ -331,13 +339,21 @@ flash_forward = Exercise(
             "You use the maximum of each tile alone, and add what belongs to different maxima. Keep a running one, and rescale.",
             _maximum_of_the_tile,
         ),
-        Mistake("You rescale l and not the accumulator when the maximum rises. Both need exp(m_old - m_new).", _output_not_rescaled),
-        Mistake("You rescale the accumulator and not l when the maximum rises. Both need exp(m_old - m_new).", _sum_not_rescaled),
+        Mistake(
+            "You rescale l and not the accumulator when the maximum rises. Both need exp(m_old - m_new).",
+            _output_not_rescaled,
+        ),
+        Mistake(
+            "You rescale the accumulator and not l when the maximum rises. Both need exp(m_old - m_new).",
+            _sum_not_rescaled,
+        ),
         Mistake(
             "You rescale nothing when the maximum rises. What was summed before belongs to the old maximum: multiply by exp(m_old - m_new).",
             _nothing_rescaled,
         ),
-        Mistake("Your factor is inverse: rescale by exp(m_old - m_new), which is at most 1.", _inverse_factor),
+        Mistake(
+            "Your factor is inverse: rescale by exp(m_old - m_new), which is at most 1.", _inverse_factor
+        ),
         Mistake(
             "You divide by l in each tile. The accumulator is a sum: divide once, after the last tile.",
             _divided_in_each_tile,
@@ -354,7 +370,10 @@ flash_forward = Exercise(
             "A tile in which a query has seen nothing yet gives NaN: -inf - -inf. Subtract 0 as long as the maximum is -inf.",
             _nan_where_hidden,
         ),
-        Mistake("Rows that see nothing give 0 / 0. Their output is zero: divide by 1 where l is 0.", _nan_only_without_keys),
+        Mistake(
+            "Rows that see nothing give 0 / 0. Their output is zero: divide by 1 where l is 0.",
+            _nan_only_without_keys,
+        ),
         Mistake(
             "Your hidden scores are a large negative number. A row that sees nothing then averages all values: use -inf.",
             _hidden_is_a_number,

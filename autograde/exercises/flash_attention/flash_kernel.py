@@ -6,7 +6,6 @@ mistakes are functions in PyTorch that write what such a kernel writes, so that 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -57,7 +56,14 @@ def _raise_if_not_written(implementation: Implementation, arguments: tuple[Any, 
 
 
 def _heads(
-    heads: int, N: int, M: int, causal: bool = False, d: int = 16, BR: int = 16, BC: int = 16, size: float = 1.0
+    heads: int,
+    N: int,
+    M: int,
+    causal: bool = False,
+    d: int = 16,
+    BR: int = 16,
+    BC: int = 16,
+    size: float = 1.0,
 ) -> Callable[[Draw], Inputs]:
     def draw(source: Draw) -> Inputs:
         given = qkv(source, N, M, d, (heads,))
@@ -83,7 +89,15 @@ def kernel(**switches: Any) -> Implementation:
     def written(
         q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, N: int, M: int, scale: float, causal: bool, D: int, BR: int, BC: int
     ) -> None:  # fmt: skip
-        values, sums = _tiled(q, k, v, BR, BC, causal and not switches.get("full"), **{k: s for k, s in switches.items() if k != "full"})
+        values, sums = _tiled(
+            q,
+            k,
+            v,
+            BR,
+            BC,
+            causal and not switches.get("full"),
+            **{k: s for k, s in switches.items() if k != "full"},
+        )
         o.copy_(values)
         lse.copy_(sums)
 
@@ -137,15 +151,16 @@ def _whole_tiles_of_queries(
     lse[:, :whole].copy_(sums[:, :whole])
 
 
-for _function in (
+STAND_INS: tuple[Any, ...] = (
     _nothing_written,
     _first_head_everywhere,
     _zeros_past_the_end_count,
     _lse_not_written,
     _output_not_written,
     _whole_tiles_of_queries,
-):
-    _function.stands_for_a_kernel = True  # type: ignore[attr-defined]
+)
+for _function in STAND_INS:
+    _function.stands_for_a_kernel = True
 
 
 flash_kernel = Exercise(

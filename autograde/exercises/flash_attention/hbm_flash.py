@@ -16,7 +16,11 @@ def _sizes(N: int, d: int, M: int) -> Callable[[Draw], Inputs]:
 
 def _drawn(source: Draw) -> Inputs:
     d = source.integer(20, 90)
-    return {"N": source.integer(1000, 5000), "d": d, "M": 4 * d * source.integer(10, 200) + source.integer(1, 4 * d - 1)}
+    return {
+        "N": source.integer(1000, 5000),
+        "d": d,
+        "M": 4 * d * source.integer(10, 200) + source.integer(1, 4 * d - 1),
+    }
 
 
 def _count(N: int, d: int, Br: int) -> int:
@@ -94,12 +98,27 @@ hbm_flash = Exercise(
         Mistake("You leave out what is moved once: q in, o out, lse out.", _only_keys),
         Mistake("Each tile of queries reads k and v: 2 N d numbers, not N d.", _keys_without_values),
         Mistake("You forget that lse is written: N numbers.", _lse_forgotten),
-        Mistake("Your tile of queries fills the whole memory. Tiles of q, k, v and o share it: M // (4 d) rows each.", _tiles_of_rows_only),
-        Mistake("You divide N by the rows of a tile and do not round up. The last, smaller tile reads all keys, too.", _tiles_not_rounded),
-        Mistake("You round the number of tiles down. The last, smaller tile reads all keys, too.", _tiles_rounded_down),
-        Mistake("You round the rows of a tile up. Four tiles of that size do not fit into M numbers.", _rows_rounded_up),
+        Mistake(
+            "Your tile of queries fills the whole memory. Tiles of q, k, v and o share it: M // (4 d) rows each.",
+            _tiles_of_rows_only,
+        ),
+        Mistake(
+            "You divide N by the rows of a tile and do not round up. The last, smaller tile reads all keys, too.",
+            _tiles_not_rounded,
+        ),
+        Mistake(
+            "You round the number of tiles down. The last, smaller tile reads all keys, too.",
+            _tiles_rounded_down,
+        ),
+        Mistake(
+            "You round the rows of a tile up. Four tiles of that size do not fit into M numbers.",
+            _rows_rounded_up,
+        ),
         Mistake("You return the order of growth from the theorem. Count the numbers.", _order_of_the_theorem),
-        Mistake("You read all of q again for each tile. A tile of queries is read once, with the loop over keys inside.", _queries_each_time),
+        Mistake(
+            "You read all of q again for each tile. A tile of queries is read once, with the loop over keys inside.",
+            _queries_each_time,
+        ),
         Mistake(
             "You count the loop order of the first paper, keys outside: there q, o and the statistics move in each round. "
             "Here queries are outside.",

@@ -74,11 +74,21 @@ hbm_standard = Exercise(
     ),
     mistakes=(
         Mistake("You count s once. It is written and read, and so is p: four times N^2.", _scores_once),
-        Mistake("You count what is written and not what is read back: s and p go both ways.", _scores_written_only),
-        Mistake("One of the four passes over N^2 numbers is missing: s out, s in, p out, p in.", _weights_not_read),
+        Mistake(
+            "You count what is written and not what is read back: s and p go both ways.", _scores_written_only
+        ),
+        Mistake(
+            "One of the four passes over N^2 numbers is missing: s out, s in, p out, p in.", _weights_not_read
+        ),
         Mistake("You leave out q, k, v and o. Each is N d numbers.", _scores_only),
-        Mistake("You count three tensors of N d numbers. q, k and v are read, and o is written.", _output_forgotten),
-        Mistake("You count five tensors of N d numbers. q, k and v are read once, and o is written once.", _inputs_each_time),
+        Mistake(
+            "You count three tensors of N d numbers. q, k and v are read, and o is written.",
+            _output_forgotten,
+        ),
+        Mistake(
+            "You count five tensors of N d numbers. q, k and v are read once, and o is written once.",
+            _inputs_each_time,
+        ),
         Mistake("You count multiplications. Count numbers that move between the memories.", _multiplications),
         Mistake("You count bytes of float32. Count numbers.", _in_bytes),
         Mistake("You count bytes of a 16-bit type. Count numbers.", _in_half_bytes),

@@ -1,3 +1,4 @@
+# ruff: noqa: E741
 """The exercise ``merge`` of the lesson flash_attention/01_online_softmax."""
 
 from __future__ import annotations
@@ -42,9 +43,7 @@ def _two(rows: tuple[int, ...], d: int, above: float = 0.0, spread: float = 2.0)
 
 
 def _three(rows: tuple[int, ...], d: int, rise: float) -> Callable[[Draw], Inputs]:
-    return lambda source: {
-        name: _part(source, rows, d, k * rise) for k, name in enumerate(("a", "b", "c"))
-    }
+    return lambda source: {name: _part(source, rows, d, k * rise) for k, name in enumerate(("a", "b", "c"))}
 
 
 def _nothing(rows: tuple[int, ...], d: int) -> Part:
@@ -113,12 +112,12 @@ def _inverse_factors(a: Part, b: Part) -> Part:
 
 
 def _first_assumed_larger(a: Part, b: Part) -> Part:
-    s = torch.exp((b[0] - _shift(a[0])))
+    s = torch.exp(b[0] - _shift(a[0]))
     return a[0], a[1] + s * b[1], a[2] + s[..., None] * b[2]
 
 
 def _second_assumed_larger(a: Part, b: Part) -> Part:
-    r = torch.exp((a[0] - _shift(b[0])))
+    r = torch.exp(a[0] - _shift(b[0]))
     return b[0], r * a[1] + b[1], r[..., None] * a[2] + b[2]
 
 
@@ -193,12 +192,30 @@ merge = Exercise(
             "You add sums and outputs as they are. Each was made with its own maximum: rescale both to the common one first.",
             _nothing_rescaled,
         ),
-        Mistake("You rescale l and not o. Both are sums of exp(s - m), so both need the factor.", _only_sum_rescaled),
-        Mistake("You rescale o and not l. Both are sums of exp(s - m), so both need the factor.", _only_output_rescaled),
-        Mistake("Your factors are exchanged: part a needs exp(m_a - m), part b needs exp(m_b - m).", _factors_swapped),
-        Mistake("Your factors are inverse: they have to be exp(m_a - m) and exp(m_b - m), at most 1.", _inverse_factors),
-        Mistake("You keep the maximum of the first part, also where the second one is larger.", _first_assumed_larger),
-        Mistake("You keep the maximum of the second part, also where the first one is larger.", _second_assumed_larger),
+        Mistake(
+            "You rescale l and not o. Both are sums of exp(s - m), so both need the factor.",
+            _only_sum_rescaled,
+        ),
+        Mistake(
+            "You rescale o and not l. Both are sums of exp(s - m), so both need the factor.",
+            _only_output_rescaled,
+        ),
+        Mistake(
+            "Your factors are exchanged: part a needs exp(m_a - m), part b needs exp(m_b - m).",
+            _factors_swapped,
+        ),
+        Mistake(
+            "Your factors are inverse: they have to be exp(m_a - m) and exp(m_b - m), at most 1.",
+            _inverse_factors,
+        ),
+        Mistake(
+            "You keep the maximum of the first part, also where the second one is larger.",
+            _first_assumed_larger,
+        ),
+        Mistake(
+            "You keep the maximum of the second part, also where the first one is larger.",
+            _second_assumed_larger,
+        ),
         Mistake(
             "You divide o by l. Here o is the sum without the division, which is done once, at the very end.",
             _normalised,
@@ -213,7 +230,9 @@ merge = Exercise(
             _nan_where_empty,
         ),
         Mistake("Your m is the log-sum-exp of the maxima. It is the larger one of the two.", _sum_of_maxima),
-        Mistake("You keep the part with the larger maximum and forget the other one.", _always_minus_larger_only),
+        Mistake(
+            "You keep the part with the larger maximum and forget the other one.", _always_minus_larger_only
+        ),
     ),
     returns=("m", "l", "o"),
 )

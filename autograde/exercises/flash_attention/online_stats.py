@@ -1,3 +1,4 @@
+# ruff: noqa: E741
 """The exercise ``online_stats`` of the lesson flash_attention/01_online_softmax."""
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ def _most(inputs: Inputs) -> int:
     return int(16 * max(inputs["sizes"]) * inputs["x"].element_size())
 
 
-def _blocks(sizes: list[int], mean: float = 0.0, order: str = "", spread: float = 1.0) -> Callable[[Draw], Inputs]:
+def _blocks(
+    sizes: list[int], mean: float = 0.0, order: str = "", spread: float = 1.0
+) -> Callable[[Draw], Inputs]:
     def draw(source: Draw) -> Inputs:
         x = spread * source.normal(sum(sizes)) + mean
         if order:
@@ -57,7 +60,9 @@ def _hidden(hide: Callable[[Tensor], Tensor]) -> Callable[[Draw], Inputs]:
     return draw
 
 
-def _run(blocks: Iterable[Tensor], update: Callable[..., Tensor], start: float = -math.inf) -> tuple[Tensor, Tensor]:
+def _run(
+    blocks: Iterable[Tensor], update: Callable[..., Tensor], start: float = -math.inf
+) -> tuple[Tensor, Tensor]:
     """The loop, with the new sum l from (x, old m, new m, old l)."""
     m = l = None
     for x in blocks:
@@ -116,9 +121,7 @@ def _no_maximum(blocks: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
 
 
 def _old_maximum(blocks: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
-    return _run(
-        blocks, lambda x, m, new, l: torch.exp(m - _shift(new)) * l + torch.exp(x - _shift(m)).sum()
-    )
+    return _run(blocks, lambda x, m, new, l: torch.exp(m - _shift(new)) * l + torch.exp(x - _shift(m)).sum())
 
 
 def _nan_where_hidden(blocks: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
@@ -143,7 +146,9 @@ def _log_sum_exp(blocks: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
 
 
 def _maximum_only_of_blocks(blocks: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
-    return _run(blocks, lambda x, m, new, l: torch.exp(m - _shift(new)) * l + torch.exp(x.max() - _shift(new)))
+    return _run(
+        blocks, lambda x, m, new, l: torch.exp(m - _shift(new)) * l + torch.exp(x.max() - _shift(new))
+    )
 
 
 def _short_block_dropped(blocks: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
@@ -252,8 +257,12 @@ online_stats = Exercise(
             "Your m is the maximum of the last block. Keep the larger one of the old maximum and that of the block.",
             _maximum_of_last,
         ),
-        Mistake("You return the log-sum-exp in place of l. Here l is the sum of exp(x - m) itself.", _log_sum_exp),
-        Mistake("You add the largest term of each block only. Sum exp over the block.", _maximum_only_of_blocks),
+        Mistake(
+            "You return the log-sum-exp in place of l. Here l is the sum of exp(x - m) itself.", _log_sum_exp
+        ),
+        Mistake(
+            "You add the largest term of each block only. Sum exp over the block.", _maximum_only_of_blocks
+        ),
         Mistake("You leave out the last block where it is shorter than the others.", _short_block_dropped),
         Mistake("You return the sum first. Return (m, l), the maximum first.", _sum_first),
         Mistake(
@@ -261,6 +270,14 @@ online_stats = Exercise(
             _everything_kept,
         ),
     ),
-    forbids=("softmax", "_softmax", "log_softmax", "logsumexp", "logaddexp", "logcumsumexp", "special_softmax"),
+    forbids=(
+        "softmax",
+        "_softmax",
+        "log_softmax",
+        "logsumexp",
+        "logaddexp",
+        "logcumsumexp",
+        "special_softmax",
+    ),
     returns=("m", "l"),
 )

@@ -141,10 +141,19 @@ safe_softmax = Exercise(
         ),
     ),
     mistakes=(
-        Mistake("You take exp of the scores as they are, which overflows at 89. First subtract the maximum.", _no_maximum),
+        Mistake(
+            "You take exp of the scores as they are, which overflows at 89. First subtract the maximum.",
+            _no_maximum,
+        ),
         Mistake("You do not divide by the sum, so the results do not add up to 1.", _not_divided),
-        Mistake("You subtract the mean. A score far above it still overflows: subtract the maximum.", _mean_subtracted),
-        Mistake("You subtract the minimum, which makes all exponents positive. Subtract the maximum.", _minimum_subtracted),
+        Mistake(
+            "You subtract the mean. A score far above it still overflows: subtract the maximum.",
+            _mean_subtracted,
+        ),
+        Mistake(
+            "You subtract the minimum, which makes all exponents positive. Subtract the maximum.",
+            _minimum_subtracted,
+        ),
         Mistake(
             "You subtract the largest magnitude. For negative scores this is far above all of them, and every exp becomes zero: "
             "subtract the maximum, with its sign.",
@@ -154,7 +163,9 @@ safe_softmax = Exercise(
             "Your maximum starts at 0. If all scores are far below 0, every exp becomes zero: start at -inf, or take x.max().",
             _from_zero,
         ),
-        Mistake("You return the logarithm of the softmax. Return the weights, which add up to 1.", _logarithm),
+        Mistake(
+            "You return the logarithm of the softmax. Return the weights, which add up to 1.", _logarithm
+        ),
         Mistake(
             "You subtract the maximum above the fraction line, and not in the sum below it. Both need the same exponents.",
             _sum_without_maximum,
@@ -163,7 +174,9 @@ safe_softmax = Exercise(
             "You add a constant to the sum. It is not needed: one of the terms is exp(0), so the sum is at least 1.",
             _constant_added,
         ),
-        Mistake("You divide by the number of scores. Divide by the sum of the exponentials.", _divided_by_number),
+        Mistake(
+            "You divide by the number of scores. Divide by the sum of the exponentials.", _divided_by_number
+        ),
         Mistake("You take powers of two. exp(x) is torch.exp, and exp2 is 2 to the power of x.", _base_two),
         Mistake(
             "Where all scores are hidden you share the weight evenly. A row that sees nothing has the weights zero in this course.",

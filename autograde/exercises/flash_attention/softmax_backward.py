@@ -16,7 +16,10 @@ from utils.reference import flash_attention as reference
 
 
 def _rows(*shape: int, size: float = 1.0) -> Callable[[Draw], Inputs]:
-    return lambda source: {"p": torch.softmax(2 * source.normal(*shape), -1), "dp": size * source.normal(*shape)}
+    return lambda source: {
+        "p": torch.softmax(2 * source.normal(*shape), -1),
+        "dp": size * source.normal(*shape),
+    }
 
 
 def _some_zero(source: Draw) -> Inputs:
@@ -124,11 +127,19 @@ softmax_backward = Exercise(
         ),
     ),
     mistakes=(
-        Mistake("You leave out the sum. If one weight grows, all others shrink: subtract sum_k p_k dp_k.", _no_sum),
+        Mistake(
+            "You leave out the sum. If one weight grows, all others shrink: subtract sum_k p_k dp_k.", _no_sum
+        ),
         Mistake("You subtract the sum of dp. Weight it: sum_k p_k dp_k.", _sum_not_weighted),
         Mistake("You subtract a mean. It is the sum of p_k dp_k.", _mean),
-        Mistake("You sum over the rows. Each row is a softmax of its own: sum over the last dimension.", _along_columns),
-        Mistake("You sum over everything. Each row is a softmax of its own: sum over the last dimension.", _over_everything),
+        Mistake(
+            "You sum over the rows. Each row is a softmax of its own: sum over the last dimension.",
+            _along_columns,
+        ),
+        Mistake(
+            "You sum over everything. Each row is a softmax of its own: sum over the last dimension.",
+            _over_everything,
+        ),
         Mistake(
             "You use p (1 - p), which is the derivative of a weight by its own score. The scores of the others matter, too.",
             _diagonal_only,
@@ -138,7 +149,9 @@ softmax_backward = Exercise(
         Mistake("Your sign is reversed: it is dp minus the sum.", _negative),
         Mistake("You subtract the sum of the weights, which is 1. Subtract sum_k p_k dp_k.", _sum_of_p),
         Mistake("The factor p_j multiplies the whole bracket, the sum as well.", _p_inside),
-        Mistake("Your result is right, but you make the Jacobian, with M times M numbers for each row.", _jacobian),
+        Mistake(
+            "Your result is right, but you make the Jacobian, with M times M numbers for each row.", _jacobian
+        ),
     ),
     forbids=("softmax", "_softmax", "_softmax_backward_data"),
 )

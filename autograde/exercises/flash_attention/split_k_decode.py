@@ -1,3 +1,4 @@
+# ruff: noqa: E741
 """The exercise ``split_k_decode`` of the lesson flash_attention/04_io_and_gpu."""
 
 from __future__ import annotations
@@ -45,7 +46,9 @@ def counted(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
     return {"value": value, "parts left out": max(0, inputs["splits"] - 1 - merge.calls)}
 
 
-def _keys(M: int, d: int, splits: int, heads: tuple[int, ...] = (), shift: float = 0.0) -> Callable[[Draw], Inputs]:
+def _keys(
+    M: int, d: int, splits: int, heads: tuple[int, ...] = (), shift: float = 0.0
+) -> Callable[[Draw], Inputs]:
     def draw(source: Draw) -> Inputs:
         given = qkv(source, 1, M, d, heads)
         if shift:
@@ -179,7 +182,10 @@ split_k_decode = Exercise(
         ),
         Requirement(
             "puts the parts together with merge",
-            (Case("16 keys in 4 parts", _keys(16, 4, 4)), Case("60 keys in 6 parts", _keys(60, 4, 6), shown=False)),
+            (
+                Case("16 keys in 4 parts", _keys(16, 4, 4)),
+                Case("60 keys in 6 parts", _keys(60, 4, 6), shown=False),
+            ),
             counted,
             bounds={
                 "parts left out": Bound(
@@ -190,24 +196,49 @@ split_k_decode = Exercise(
                 )
             },
         ),
-        Requirement(_HALF, (Case("bfloat16, 128 keys in 8 parts", in_bf16(_keys(128, 32, 8))),), decoded_half),
-        Requirement("gradients", (Case("gradients, 10 keys in 3 parts", _keys(10, 3, 3)),), Gradients(of=decoded)),
+        Requirement(
+            _HALF, (Case("bfloat16, 128 keys in 8 parts", in_bf16(_keys(128, 32, 8))),), decoded_half
+        ),
+        Requirement(
+            "gradients", (Case("gradients, 10 keys in 3 parts", _keys(10, 3, 3)),), Gradients(of=decoded)
+        ),
     ),
     mistakes=(
-        Mistake("You leave out the last keys where M is no multiple of splits. The last part may be smaller.", _keys_dropped),
-        Mistake("You average the outputs of the parts. They have different weights: merge (m, l, o), then divide once.", _averaged),
+        Mistake(
+            "You leave out the last keys where M is no multiple of splits. The last part may be smaller.",
+            _keys_dropped,
+        ),
+        Mistake(
+            "You average the outputs of the parts. They have different weights: merge (m, l, o), then divide once.",
+            _averaged,
+        ),
         Mistake("You add the outputs of the parts. Merge (m, l, o), then divide once.", _summed),
         Mistake("You do not divide by l at the end.", _not_divided),
-        Mistake("You divide o by l in each part and add. merge wants the sums: divide once, at the end.", _divided_in_each_part),
-        Mistake("You divide o by l in each part, and again at the end. merge wants the sums.", _divided_twice),
+        Mistake(
+            "You divide o by l in each part and add. merge wants the sums: divide once, at the end.",
+            _divided_in_each_part,
+        ),
+        Mistake(
+            "You divide o by l in each part, and again at the end. merge wants the sums.", _divided_twice
+        ),
         Mistake("Your result is that of the last part alone. Merge all parts.", _last_part_only),
         Mistake("You merge the first part with the last one and forget those between.", _first_and_last),
         Mistake("You do not scale the scores by 1 / sqrt(d).", _not_scaled),
-        Mistake("Your l and o are sums of exp(s), and m goes along as if it had been subtracted. Take exp(s - m).", _maximum_not_subtracted),
-        Mistake("You take splits for the number of keys in a part, and then the first parts only.", _parts_as_size),
-        Mistake("Your output is right, but the keys are not divided: make `splits` parts, and merge them.", _not_split),
         Mistake(
-            "You compute in bfloat16 throughout. Convert to float32 first.", _in_bf16, recognise=rounded_to_bf16(_HALF)
+            "Your l and o are sums of exp(s), and m goes along as if it had been subtracted. Take exp(s - m).",
+            _maximum_not_subtracted,
+        ),
+        Mistake(
+            "You take splits for the number of keys in a part, and then the first parts only.", _parts_as_size
+        ),
+        Mistake(
+            "Your output is right, but the keys are not divided: make `splits` parts, and merge them.",
+            _not_split,
+        ),
+        Mistake(
+            "You compute in bfloat16 throughout. Convert to float32 first.",
+            _in_bf16,
+            recognise=rounded_to_bf16(_HALF),
         ),
     ),
     forbids=(*LIBRARY, "softmax", "_softmax", "special_softmax"),

@@ -126,7 +126,9 @@ visible_tiles = Exercise(
         ),
     ),
     mistakes=(
-        Mistake("You count all tiles. Those above the diagonal have no visible pair and need no visit.", _all),
+        Mistake(
+            "You count all tiles. Those above the diagonal have no visible pair and need no visit.", _all
+        ),
         Mistake("You halve the number of tiles. Tiles that the diagonal crosses count in full.", _half),
         Mistake(
             "You count a triangle of n (n + 1) / 2 tiles. This is right only for square tiles and equal lengths.",
@@ -144,9 +146,13 @@ visible_tiles = Exercise(
         ),
         Mistake("You count one key too few: the key i + M - N itself is visible.", _one_key_short),
         Mistake("You exchange Br and Bc. Br counts queries, Bc counts keys.", _sides_exchanged),
-        Mistake("You count only tiles that are visible to their last column. A tile counts if one pair in it is visible.", _whole_tiles),
         Mistake(
-            "A row of tiles that sees nothing makes your sum smaller. It counts zero: take max(0, ...).", _negative
+            "You count only tiles that are visible to their last column. A tile counts if one pair in it is visible.",
+            _whole_tiles,
+        ),
+        Mistake(
+            "A row of tiles that sees nothing makes your sum smaller. It counts zero: take max(0, ...).",
+            _negative,
         ),
         Mistake("You leave out the last row of tiles where N is no multiple of Br.", _ragged_rows_dropped),
         Mistake("You count pairs of a query and a key. Count tiles.", _pairs),

@@ -1,3 +1,4 @@
+# ruff: noqa: E741
 """Right answers in other styles, and lazy or cheating ones, for the exercises of flash_attention/04_io_and_gpu.
 
 Kernels in Triton are graded in ``tests/reference/flash_attention``, in a process that may interpret them; here stand functions
@@ -71,7 +72,9 @@ def decode_as_a_tree(q, k, v, splits, merge):
     size = -(-k.shape[-2] // splits)
     parts = [_part(q, a, b) for a, b in zip(k.split(size, -2), v.split(size, -2), strict=True)]
     while len(parts) > 1:
-        parts = [merge(*parts[n : n + 2]) if n + 1 < len(parts) else parts[n] for n in range(0, len(parts), 2)]
+        parts = [
+            merge(*parts[n : n + 2]) if n + 1 < len(parts) else parts[n] for n in range(0, len(parts), 2)
+        ]
     return torch.einsum("...d,...->...d", parts[0][2], 1 / parts[0][1])
 
 

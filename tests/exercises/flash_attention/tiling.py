@@ -1,3 +1,4 @@
+# ruff: noqa: E741
 """Right answers in other styles, and lazy or cheating ones, for the exercises of flash_attention/02_tiling."""
 
 import math
@@ -128,7 +129,10 @@ def forward_by_merging(q, k, v, Br, Bc, causal):
     N, M, d = q.shape[-2], k.shape[-2], q.shape[-1]
 
     def tile(i, j):
-        s = torch.einsum("...id,...jd->...ij", q[..., i : i + Br, :].to(wide), k[..., j : j + Bc, :].to(wide)) / d**0.5
+        s = (
+            torch.einsum("...id,...jd->...ij", q[..., i : i + Br, :].to(wide), k[..., j : j + Bc, :].to(wide))
+            / d**0.5
+        )
         if causal:
             s = s.masked_fill(~_visible(i, j, Br, Bc, N, M, q.device), -math.inf)
         m = s.amax(-1)
@@ -145,7 +149,11 @@ def forward_by_merging(q, k, v, Br, Bc, causal):
     for i in range(0, N, Br):
         end = min(i + Br, N) + M - N if causal else M
         rows = q[..., i : i + Br, :].to(wide)
-        part = torch.full_like(rows[..., 0], -math.inf), torch.zeros_like(rows[..., 0]), torch.zeros_like(rows)
+        part = (
+            torch.full_like(rows[..., 0], -math.inf),
+            torch.zeros_like(rows[..., 0]),
+            torch.zeros_like(rows),
+        )
         for j in range(0, min(M, max(end, 0)), Bc):
             part = together(part, tile(i, j))
         m, l, acc = part

@@ -69,7 +69,10 @@ def autograd():
     from utils.reference.flash_attention import kernels
 
     q, k, v = (torch.randn(2, 2, 33, 32, requires_grad=True) for _ in range(3))
-    o, wanted = kernels.flash_attention(q, k, v, True), F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    o, wanted = (
+        kernels.flash_attention(q, k, v, True),
+        F.scaled_dot_product_attention(q, k, v, is_causal=True),
+    )
     do = torch.randn_like(o)
     torch.testing.assert_close(o, wanted, atol=1e-5, rtol=1e-5)
     for got, expected in zip(
@@ -124,7 +127,9 @@ def benchmark():
     q, k, v = (torch.randn(1, 1, 20, 32) for _ in range(3))
     assert set(bench.implementations()) == {"ours", *bench.BACKENDS}
     for name in ("ours", "MATH"):
-        torch.testing.assert_close(bench.implementations()[name](q, k, v, True), plain(q, k, v, True)[0].float())
+        torch.testing.assert_close(
+            bench.implementations()[name](q, k, v, True), plain(q, k, v, True)[0].float()
+        )
     table = bench.memory_table((256, 512))
     largest = [[float(cell) for cell in row.split("|")[2:-1]] for row in table[2:]]
     assert largest[1][0] == 4 * largest[0][0]

@@ -1,3 +1,4 @@
+# ruff: noqa: E741
 """Answers to the exercise flash_kernel as learners write them: Triton kernels, with the lesson's helpers."""
 
 import triton
@@ -25,7 +26,9 @@ def store_row(x, values, head, start, length, B: tl.constexpr):
 
 
 @triton.jit
-def every_tile(q, k, v, o, lse, N, M, scale, CAUSAL: tl.constexpr, D: tl.constexpr, BR: tl.constexpr, BC: tl.constexpr):
+def every_tile(
+    q, k, v, o, lse, N, M, scale, CAUSAL: tl.constexpr, D: tl.constexpr, BR: tl.constexpr, BC: tl.constexpr
+):
     start, head = tl.program_id(0) * BR, tl.program_id(1)
     queries = load_tile(q, head, start, N, D, BR)
     m, l = tl.full((BR,), float("-inf"), tl.float32), tl.zeros((BR,), tl.float32)
@@ -51,7 +54,9 @@ def every_tile(q, k, v, o, lse, N, M, scale, CAUSAL: tl.constexpr, D: tl.constex
 
 
 @triton.jit
-def in_powers_of_two(q, k, v, o, lse, N, M, scale, CAUSAL: tl.constexpr, D: tl.constexpr, BR: tl.constexpr, BC: tl.constexpr):
+def in_powers_of_two(
+    q, k, v, o, lse, N, M, scale, CAUSAL: tl.constexpr, D: tl.constexpr, BR: tl.constexpr, BC: tl.constexpr
+):
     i, head = tl.program_id(0), tl.program_id(1)
     queries = load_tile(q, head, i * BR, N, D, BR) * (scale * 1.4426950408889634)
     m = tl.zeros((BR,), tl.float32) - 1e30
@@ -74,11 +79,15 @@ def in_powers_of_two(q, k, v, o, lse, N, M, scale, CAUSAL: tl.constexpr, D: tl.c
     nothing = l == 0
     l = tl.where(nothing, 1.0, l)
     store_tile(o, acc / l[:, None], head, i * BR, N, D, BR)
-    store_row(lse, tl.where(nothing, float("-inf"), (m + tl.log2(l)) / 1.4426950408889634), head, i * BR, N, BR)
+    store_row(
+        lse, tl.where(nothing, float("-inf"), (m + tl.log2(l)) / 1.4426950408889634), head, i * BR, N, BR
+    )
 
 
 @triton.jit
-def not_rescaled(q, k, v, o, lse, N, M, scale, CAUSAL: tl.constexpr, D: tl.constexpr, BR: tl.constexpr, BC: tl.constexpr):
+def not_rescaled(
+    q, k, v, o, lse, N, M, scale, CAUSAL: tl.constexpr, D: tl.constexpr, BR: tl.constexpr, BC: tl.constexpr
+):
     start, head = tl.program_id(0) * BR, tl.program_id(1)
     queries = load_tile(q, head, start, N, D, BR)
     m, l = tl.full((BR,), float("-inf"), tl.float32), tl.zeros((BR,), tl.float32)
@@ -103,7 +112,9 @@ def not_rescaled(q, k, v, o, lse, N, M, scale, CAUSAL: tl.constexpr, D: tl.const
 
 
 @triton.jit
-def zeros_count(q, k, v, o, lse, N, M, scale, CAUSAL: tl.constexpr, D: tl.constexpr, BR: tl.constexpr, BC: tl.constexpr):
+def zeros_count(
+    q, k, v, o, lse, N, M, scale, CAUSAL: tl.constexpr, D: tl.constexpr, BR: tl.constexpr, BC: tl.constexpr
+):
     start, head = tl.program_id(0) * BR, tl.program_id(1)
     queries = load_tile(q, head, start, N, D, BR)
     m, l = tl.full((BR,), float("-inf"), tl.float32), tl.zeros((BR,), tl.float32)
@@ -125,7 +136,9 @@ def zeros_count(q, k, v, o, lse, N, M, scale, CAUSAL: tl.constexpr, D: tl.conste
 
 
 @triton.jit
-def crashes(q, k, v, o, lse, N, M, scale, CAUSAL: tl.constexpr, D: tl.constexpr, BR: tl.constexpr, BC: tl.constexpr):
+def crashes(
+    q, k, v, o, lse, N, M, scale, CAUSAL: tl.constexpr, D: tl.constexpr, BR: tl.constexpr, BC: tl.constexpr
+):
     queries = load_tile(q, tl.program_id(1), 0, N, D, BR)
     store_tile(o, queries.no_such_method(), 0, 0, N, D, BR)
 
@@ -135,7 +148,9 @@ def undecorated(q, k, v, o, lse, N, M, scale, CAUSAL, D, BR, BC):
 
 
 @triton.jit
-def stub(q, k, v, o, lse, N, M, scale, CAUSAL: tl.constexpr, D: tl.constexpr, BR: tl.constexpr, BC: tl.constexpr):
+def stub(
+    q, k, v, o, lse, N, M, scale, CAUSAL: tl.constexpr, D: tl.constexpr, BR: tl.constexpr, BC: tl.constexpr
+):
     raise NotImplementedError
 
 

@@ -38,7 +38,9 @@ for dtype, d in ((torch.bfloat16, 64), (torch.bfloat16, 128), (torch.float32, 64
 def run(*arguments, **environment):
     """A process that sees the course; what it says belongs into a failed test's message."""
     where = {**os.environ, "PYTHONPATH": str(root()), **environment}
-    done = subprocess.run([sys.executable, *arguments], env=where, capture_output=True, text=True, timeout=280)
+    done = subprocess.run(
+        [sys.executable, *arguments], env=where, capture_output=True, text=True, timeout=280
+    )
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
 
 

@@ -1,3 +1,4 @@
+# ruff: noqa: E741
 """The references of flash_attention in PyTorch, against library operators, autograd in float64, brute force and identities."""
 
 import functools
@@ -25,11 +26,23 @@ from utils.reference.flash_attention import (
     visible_tiles,
 )
 
-DEVICES = ["cpu", pytest.param(
+DEVICES = [
+    "cpu",
+    pytest.param(
         "cuda", marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")]
-    )]
+    ),
+]
 on_devices = pytest.mark.parametrize("device", DEVICES)
-SIZES = [(8, 8, 4, 4), (13, 13, 4, 6), (13, 13, 6, 4), (7, 20, 3, 8), (20, 7, 3, 4), (1, 9, 4, 2), (5, 1, 2, 2), (3, 4, 1, 1)]
+SIZES = [
+    (8, 8, 4, 4),
+    (13, 13, 4, 6),
+    (13, 13, 6, 4),
+    (7, 20, 3, 8),
+    (20, 7, 3, 4),
+    (1, 9, 4, 2),
+    (5, 1, 2, 2),
+    (3, 4, 1, 1),
+]
 
 
 def draw(*shape, device="cpu", seed=0, dtype=torch.float64):
@@ -59,7 +72,9 @@ def test_softmax_is_that_of_pytorch():
 
 
 def test_softmax_example():
-    assert safe_softmax(torch.tensor([1000.0, 1000.0 + math.log(3)])).tolist() == pytest.approx([0.25, 0.75], abs=1e-4)
+    assert safe_softmax(torch.tensor([1000.0, 1000.0 + math.log(3)])).tolist() == pytest.approx(
+        [0.25, 0.75], abs=1e-4
+    )
 
 
 @pytest.mark.parametrize("sizes", [[9], [4, 4, 1], [1] * 9, [2, 7]])
@@ -123,7 +138,9 @@ def test_tiles_of_scores_make_the_matrix(N, M, Br, Bc, causal):
     torch.testing.assert_close(torch.cat(rows, -2), wanted)
 
 
-@pytest.mark.parametrize(("N", "M", "Br", "Bc"), [*SIZES, (100, 100, 16, 8), (64, 200, 7, 16), (200, 64, 16, 7)])
+@pytest.mark.parametrize(
+    ("N", "M", "Br", "Bc"), [*SIZES, (100, 100, 16, 8), (64, 200, 7, 16), (200, 64, 16, 7)]
+)
 def test_visible_tiles_by_brute_force(N, M, Br, Bc):
     seen = ~hidden(N, M)
     tiles = [seen[i : i + Br, j : j + Bc].any() for i in range(0, N, Br) for j in range(0, M, Bc)]
@@ -170,7 +187,9 @@ def test_forward_accumulates_in_float32():
 def test_forward_never_holds_all_scores():
     for N in (256, 512):
         q, k, v = three(N, N, 8, dtype=torch.float32)
-        seen = Allocations(track_gradients=False)(flash_forward, {"q": q, "k": k, "v": v, "Br": 16, "Bc": 16, "c": True})
+        seen = Allocations(track_gradients=False)(
+            flash_forward, {"q": q, "k": k, "v": v, "Br": 16, "Bc": 16, "c": True}
+        )
         assert seen["largest allocation"] <= N * 8 * 4
 
 
@@ -218,7 +237,9 @@ def test_both_passes_connected():
     for got, expected in zip(torch.autograd.grad(o, (q, k, v), do), wanted, strict=True):
         torch.testing.assert_close(got, expected)
     assert torch.autograd.gradcheck(
-        lambda *a: flash_attention(*a, lambda *b: flash_forward(*b, 4, 4, True), lambda *b: flash_backward(*b, 4, 4, True)),
+        lambda *a: flash_attention(
+            *a, lambda *b: flash_forward(*b, 4, 4, True), lambda *b: flash_backward(*b, 4, 4, True)
+        ),
         (q, k, v),
     )
 
@@ -252,7 +273,11 @@ def test_traffic_of_tiles_by_counting(N, d, M):
     o = []
     for i in range(0, N, B):
         rows = memory.read(q[i : i + B])
-        state = torch.full((len(rows),), -math.inf).double(), torch.zeros(len(rows)).double(), torch.zeros_like(rows)
+        state = (
+            torch.full((len(rows),), -math.inf).double(),
+            torch.zeros(len(rows)).double(),
+            torch.zeros_like(rows),
+        )
         for j in range(0, N, B):
             s = rows @ memory.read(k[j : j + B]).mT / math.sqrt(d)
             m = s.amax(-1)

@@ -1,3 +1,4 @@
+# ruff: noqa: E741
 """Exact attention in tiles, in PyTorch: the references of the series ``flash_attention``.
 
 N queries, M keys, head size d, scale 1 / sqrt(d). With ``causal``, query i sees the keys j <= i + M - N: the last query sees all
@@ -10,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from functools import reduce
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -142,8 +144,8 @@ def flash_attention(
     q: Float[Tensor, "*heads N d"],
     k: Float[Tensor, "*heads M d"],
     v: Float[Tensor, "*heads M d"],
-    forward: Callable,
-    backward: Callable,
+    forward: Callable[..., Any],
+    backward: Callable[..., Any],
 ) -> Float[Tensor, "*heads N d"]:
     """The output of forward(q, k, v) = (o, lse), whose gradients are backward(q, k, v, o, lse, do)."""
 
@@ -178,7 +180,7 @@ def split_k_decode(
     k: Float[Tensor, "*heads M d"],
     v: Float[Tensor, "*heads M d"],
     splits: int,
-    merge: Callable,
+    merge: Callable[..., Any],
 ) -> Float[Tensor, "*heads 1 d"]:
     """Attention of one query whose keys are divided into ``splits`` parts that know nothing of each other."""
     size = math.ceil(k.shape[-2] / splits)
@@ -194,18 +196,18 @@ def split_k_decode(
 
 
 def flash_kernel(
-    q: "pointer",  # type: ignore  # noqa: F821
-    k: "pointer",  # type: ignore  # noqa: F821
-    v: "pointer",  # type: ignore  # noqa: F821
-    o: "pointer",  # type: ignore  # noqa: F821
-    lse: "pointer",  # type: ignore  # noqa: F821
-    N: "i32",  # type: ignore  # noqa: F821
-    M: "i32",  # type: ignore  # noqa: F821
-    scale: "fp32",  # type: ignore  # noqa: F821
-    CAUSAL: "tl.constexpr",  # type: ignore  # noqa: F821
-    D: "tl.constexpr",  # type: ignore  # noqa: F821
-    BR: "tl.constexpr",  # type: ignore  # noqa: F821
-    BC: "tl.constexpr",  # type: ignore  # noqa: F821
+    q: "pointer",  # type: ignore
+    k: "pointer",  # type: ignore
+    v: "pointer",  # type: ignore
+    o: "pointer",  # type: ignore
+    lse: "pointer",  # type: ignore
+    N: "i32",  # type: ignore
+    M: "i32",  # type: ignore
+    scale: "fp32",  # type: ignore
+    CAUSAL: tl.constexpr,  # type: ignore
+    D: tl.constexpr,  # type: ignore
+    BR: tl.constexpr,  # type: ignore
+    BC: tl.constexpr,  # type: ignore
 ) -> None:
     """What all programs of the Triton kernel of notebook 04 write into o[heads, N, D] and lse[heads, N]."""
     values, sums = flash_forward(q * (scale * D**0.5), k, v, BR, BC, CAUSAL)
