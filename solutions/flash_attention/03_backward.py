@@ -1,5 +1,4 @@
 # ---
-# # ruff: noqa: E741
 # jupyter:
 #   jupytext:
 #     text_representation:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -58,11 +59,11 @@ def _gradient_only(do: Tensor, o: Tensor) -> Tensor:
 
 def _cosine(do: Tensor, o: Tensor) -> Tensor:
     a, b = _wide(do), _wide(o)
-    return (a * b).sum(-1) / (a.norm(dim=-1) * b.norm(dim=-1))
+    return torch.cosine_similarity(a, b, dim=-1)
 
 
 def _scaled(do: Tensor, o: Tensor) -> Tensor:
-    return (_wide(do) * _wide(o)).sum(-1) * o.shape[-1] ** -0.5
+    return (_wide(do) * _wide(o)).sum(-1) / math.sqrt(o.shape[-1])
 
 
 def _not_summed(do: Tensor, o: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ that write what such kernels write.
 
 import math
 from functools import reduce
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -61,7 +62,7 @@ def decode_from_nothing(q, k, v, splits, merge):
     row = q.to(wide)
     state = torch.full_like(row[..., 0], -math.inf), torch.zeros_like(row[..., 0]), torch.zeros_like(row)
     edges = [s * k.shape[-2] // splits for s in range(splits + 1)]
-    for a, b in zip(edges, edges[1:], strict=False):
+    for a, b in pairwise(edges):
         if b > a:
             part = _part(q, k[..., a:b, :], v[..., a:b, :])
             state = part if bool((state[1] == 0).all()) else merge(state, part)
