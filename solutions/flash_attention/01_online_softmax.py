@@ -1,5 +1,4 @@
 # ---
-# # ruff: noqa: E741
 # jupyter:
 #   jupytext:
 #     text_representation:
@@ -29,6 +28,7 @@
 # | **You leave with** | a safe softmax, its one-pass version, and `merge`, the operation from which the next three notebooks build attention |
 
 # %% setup
+# ruff: noqa: E741
 import functools
 import math
 from collections.abc import Iterable

@@ -1,5 +1,4 @@
 # ---
-# # ruff: noqa: E741
 # jupyter:
 #   jupytext:
 #     text_representation:
@@ -28,6 +27,7 @@
 # | **You leave with** | the count that explains FlashAttention, decoding in parts, and a Triton kernel of your own |
 
 # %% setup
+# ruff: noqa: E741
 import functools
 import math
 import os
