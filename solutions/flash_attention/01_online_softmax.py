@@ -274,7 +274,8 @@ top.step(range(24), m, where="post", color=plotting.VERMILLION, label="m")
 top.plot(m + l.log(), color=plotting.BLUE, label="m + ln l")
 top.plot(lse, "x", color=plotting.BLACK, label="log-sum-exp so far")
 top.set(xlabel="block", ylabel="score")
-top.legend(loc="lower right")
+top.legend(loc="upper left")
+top.set(ylim=(1, 13))
 bottom.plot(l, "o-", color=plotting.ORANGE)
 bottom.set(xlabel="block", ylabel="l")
 plotting.caption(
@@ -465,7 +466,7 @@ def draw_step(order: str, step: int) -> Figure:
     right.bar(places, output(wrong[step - 1]), 0.25, color=plotting.VERMILLION, label="not rescaled")
     right.bar(places + 0.25, exact, 0.25, color=plotting.GREY, label="all keys")
     right.axhline(0, color=plotting.GREY, linewidth=0.8)
-    right.set(xlabel="channel", ylabel="output", xticks=[0, 1, 2], ylim=(-2.2, 3.4))
+    right.set(xlabel="channel", ylabel="output", xticks=[0, 1, 2], ylim=(-2.2, 5.6))
     right.legend(loc="upper center", ncols=1)
     plotting.caption(
         fig,

@@ -178,7 +178,7 @@ check.block_scores(block_scores)
 # %% tags=["demo"]
 gen = torch.Generator().manual_seed(2)
 q, k = torch.randn(10, 8, generator=gen), torch.randn(14, 8, generator=gen)
-fig, axes = plotting.figure(3, 4, width=8.5, height=4.6)
+fig, axes = plotting.figure(3, 4, width=8.5, height=5.2, width_ratios=[4, 4, 4, 2], height_ratios=[4, 4, 2])
 for i in range(3):
     for j in range(4):
         tile = block_scores(q, k, 8**-0.5, True, i, j, 4, 4)
@@ -304,6 +304,8 @@ plotting.caption(
 #
 # Write it with two loops, over tiles of queries and over tiles of keys. Your `block_scores` gives $S$; the scale is $1 / \sqrt d$. The check measures three things: the
 # results, the largest tensor, and the multiplications. Lengths that do not divide evenly, maxima that rise in every tile, scores of 10,000 and bfloat16 inputs are among the cases.
+#
+# <!-- not printed: 10,000 (the size of scores in a case of the check) -->
 
 
 # %% flash_forward tags=["exercise"]

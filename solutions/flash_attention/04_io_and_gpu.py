@@ -53,6 +53,8 @@ check = open_lesson("flash_attention/04_io_and_gpu")
 # A GPU has two memories. The large one (HBM) holds tens of gigabytes, and is outside of the chip's arithmetic units. The small one (SRAM, "shared memory") is beside them, holds about 200 kilobytes per
 # unit, and is many times faster. An operation takes as long as the slower of two things: its arithmetic, or the numbers that it moves to and from the large memory. Here is how many
 # operations each part of attention does for each number that it moves.
+#
+# <!-- not printed: 200 (kilobytes of shared memory of one unit, between those of an A100 and of an H100) -->
 
 # %% tags=["demo"]
 N, d = 4096, 64
@@ -73,7 +75,7 @@ print(f"an H100 needs {peak / bandwidth:.0f} operations in bfloat16 per number m
 #
 # (The H100's numbers are from its data sheet, for the SXM5 version: 989 TFLOP/s in bfloat16 without sparsity, 3.35 TB/s.)
 #
-# <!-- not printed: 200 (kilobytes of shared memory of one multiprocessor: 164 on an A100, 228 on an H100), 989, 3.35 (data sheet) -->
+# <!-- not printed: 989, 3.35 (data sheet of the H100) -->
 #
 # ## Notation
 #
@@ -548,7 +550,10 @@ def launch(q: Tensor, k: Tensor, v: Tensor, causal: bool, B: int = 32) -> tuple[
     o, lse = torch.empty_like(q), torch.empty_like(q[..., 0])
     arguments = (q, k, v, o, lse, N, M, D**-0.5, causal, D, B, B)
     if hasattr(flash_kernel, "run"):
-        flash_kernel[(math.ceil(N / B), heads)](*arguments)
+        try:
+            flash_kernel[(math.ceil(N / B), heads)](*arguments)
+        except Exception as error:  # the interpreter wraps what goes wrong inside
+            raise error.__cause__ or error from None
     else:  # the course's version, where you asked for it
         flash_kernel(*arguments)
     return o, lse
