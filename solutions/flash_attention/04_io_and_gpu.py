@@ -75,7 +75,7 @@ print(f"an H100 needs {peak / bandwidth:.0f} operations in bfloat16 per number m
 #
 # (The H100's numbers are from its data sheet, for the SXM5 version: 989 TFLOP/s in bfloat16 without sparsity, 3.35 TB/s.)
 #
-# <!-- not printed: 989, 3.35 (data sheet of the H100) -->
+# <!-- not printed: 3.35 (data sheet of the H100) -->
 #
 # ## Notation
 #
