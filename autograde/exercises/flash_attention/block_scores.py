@@ -209,7 +209,7 @@ block_scores = Exercise(
     ),
     mistakes=(
         Mistake("You do not multiply by scale. The scores are scale * q k^T.", _not_scaled),
-        Mistake("You multiply by scale twice.", _scaled_twice),
+        Mistake("You multiply by scale twice. Once is right: scale * q k^T.", _scaled_twice),
         Mistake("You take 1 / sqrt(d) and not the scale that is handed in.", _own_scale),
         Mistake("You ignore causal: a query sees keys that come after it.", _all_visible),
         Mistake("You hide keys also where causal is False.", _always_causal),
