@@ -1,0 +1,244 @@
+"""What the exercises of the series ``flash_attention`` share: inputs, and counters of memory and multiplications."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from autograde.exercise import Draw
+from autograde.meters import AllocationMeter
+from autograde.nests import map_floats
+from autograde.observe import Implementation, Inputs, Observation
+from autograde.values import SeenTensor, leaves
+
+LIBRARY = (
+    "scaled_dot_product_attention",
+    "_scaled_dot_product_attention_math",
+    "_scaled_dot_product_flash_attention",
+    "_scaled_dot_product_flash_attention_for_cpu",
+    "_scaled_dot_product_efficient_attention",
+    "_scaled_dot_product_cudnn_attention",
+    "multi_head_attention_forward",
+    "flex_attention",
+)
+
+DrawInputs = Callable[[Draw], Inputs]
+
+
+def qkv(source: Draw, N: int, M: int, d: int, heads: tuple[int, ...] = ()) -> dict[str, Tensor]:
+    """q, k and v with scores of normal size."""
+    return {
+        "q": source.normal(*heads, N, d),
+        "k": source.normal(*heads, M, d),
+        "v": source.normal(*heads, M, d),
+    }
+
+
+def attend(
+    N: int, M: int, d: int, Br: int, Bc: int, causal: bool = False, heads: tuple[int, ...] = ()
+) -> DrawInputs:
+    """q, k, v and tiles of Br times Bc."""
+    return lambda source: {**qkv(source, N, M, d, heads), "Br": Br, "Bc": Bc, "causal": causal}
+
+
+def ordered(
+    low: float, high: float, order: str, Br: int = 4, Bc: int = 4, causal: bool = False
+) -> DrawInputs:
+    """24 keys whose scores go from ``low`` to ``high``, rising, falling or mixed, the same for all 9 queries but for noise."""
+
+    def draw(source: Draw) -> Inputs:
+        N, M, d = 9, 24, 4
+        scores = torch.linspace(low, high, M) if order != "falling" else torch.linspace(high, low, M)
+        if order == "mixed":
+            scores = scores[torch.argsort(source.uniform(M))]
+        q = torch.ones(N, d) + 0.02 * source.uniform(N, d, low=-1, high=1)
+        k = scores[:, None] * d**-0.5 + 0.3 * source.normal(M, d)
+        return {"q": q, "k": k, "v": source.normal(M, d), "Br": Br, "Bc": Bc, "causal": causal}
+
+    return draw
+
+
+def shifted(shift: float) -> DrawInputs:
+    """9 queries and 24 keys whose scores all lie near ``shift``, because one channel is the same in all of them."""
+
+    def draw(source: Draw) -> Inputs:
+        N, M, d = 9, 24, 4
+        q, k = source.normal(N, d), source.normal(M, d)
+        q[:, 0], k[:, 0] = 2 * shift, 1.0
+        return {"q": q, "k": k, "v": source.normal(M, d), "Br": 4, "Bc": 4, "causal": False}
+
+    return draw
+
+
+def saturated(Br: int, Bc: int) -> DrawInputs:
+    """Scores between -1e4 and 1e4 that differ by hundreds, so that each query sees one key alone."""
+
+    def draw(source: Draw) -> Inputs:
+        N, M, d = 7, 20, 4
+        levels = torch.linspace(-1e4, 1e4, M)[torch.argsort(source.uniform(M))]
+        signs = torch.where(torch.arange(N) % 2 == 0, 1.0, -1.0)[:, None]
+        q = signs * source.uniform(N, 1, low=0.5, high=1.0).expand(N, d)
+        k = (levels[:, None] * d**-0.5).expand(M, d)
+        return {"q": q.clone(), "k": k.clone(), "v": source.normal(M, d), "Br": Br, "Bc": Bc, "causal": False}
+
+    return draw
+
+
+def strided(draw: DrawInputs) -> DrawInputs:
+    """The same with q, k and v that are not contiguous."""
+
+    def transposed(source: Draw) -> Inputs:
+        given: Inputs = map_floats(draw(source), lambda t: t.mT.contiguous().mT)
+        return given
+
+    return transposed
+
+
+def double(draw: DrawInputs) -> DrawInputs:
+    """The same in float64."""
+    return lambda source: map_floats(draw(source), lambda t: t.double())
+
+
+def in_bf16(draw: DrawInputs) -> DrawInputs:
+    """The same with numbers that bfloat16 holds exactly; still in float32."""
+    return lambda source: map_floats(draw(source), lambda t: t.bfloat16().float())
+
+
+def half(implementation: Implementation, inputs: Inputs) -> Any:
+    """The result for bfloat16 inputs. Inputs in float64 stay, so that the exact result is known."""
+    return implementation(*map_floats(dict(inputs), to_half).values())
+
+
+def to_half(t: Tensor) -> Tensor:
+    """bfloat16 for float32."""
+    return t.bfloat16() if t.dtype == torch.float32 else t
+
+
+class Multiplications(TorchDispatchMode):
+    """Counts the multiplications of matrix products."""
+
+    FIRST: ClassVar = {
+        "mm": 0,
+        "bmm": 0,
+        "mv": 0,
+        "dot": 0,
+        "addmm": 1,
+        "baddbmm": 1,
+        "addmv": 1,
+        "addbmm": 1,
+    }
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.count = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        name = func.name().split("::")[-1].split(".")[0]
+        if name in self.FIRST:
+            self.count += out.numel() * args[self.FIRST[name]].shape[-1]
+        return out
+
+
+def multiplied(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
+    """The result, and how many multiplications its matrix products made, as ``above`` shows it."""
+    with Multiplications() as counter:
+        value = implementation(*inputs.values())
+    return {"value": value, "multiplications": above(counter.count, most_multiplications(inputs))}
+
+
+def most_multiplications(inputs: Inputs) -> int:
+    """Those of the tiles that a query sees, and a tenth more. Forward two products per tile, backward five."""
+    (N, d), M, heads = inputs["q"].shape[-2:], inputs["k"].shape[-2], inputs["q"][..., 0, 0].numel()
+    Br, Bc, products = inputs["Br"], inputs["Bc"], 5 if "do" in inputs else 2
+    tiles = 0
+    for i in range(0, N, Br):
+        tiles += max(0, (min(i + Br, N) - 1 + M - N) // Bc + 1)
+    return int(1.1 * heads * products * d * Br * Bc * tiles)
+
+
+def above(amount: int, most: int) -> int:
+    """The bound for all that keep it, twice the bound for all others: answers that need much look the same."""
+    return most if amount <= most else 2 * most
+
+
+def metered(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
+    """The result, and the largest tensor: ``enough``, a whole row of tiles, or all scores."""
+    value, largest, _ = memory_of(implementation, inputs)
+    return {"value": value, "largest tensor": level(largest, inputs)}
+
+
+def memory_of(implementation: Implementation, inputs: Inputs) -> tuple[Any, int, int]:
+    """The result, the largest tensor and the most memory in use at once, in bytes."""
+    with AllocationMeter([t for t in inputs.values() if isinstance(t, Tensor)]) as meter:
+        value = implementation(*inputs.values())
+    return value, meter.largest, meter.peak
+
+
+def level(amount: int, inputs: Inputs) -> int:
+    """What is enough, for all that need no more; otherwise twice that, or as much as all scores take."""
+    enough = enough_memory(inputs)
+    return (
+        enough
+        if amount <= enough
+        else min(2 * enough, all_scores(inputs))
+        if amount < all_scores(inputs)
+        else all_scores(inputs)
+    )
+
+
+def enough_memory(inputs: Inputs) -> int:
+    """Four tiles of scores, or two copies of q, k or v; bytes."""
+    (N, d), M = inputs["q"].shape[-2:], inputs["k"].shape[-2]
+    size = inputs["q"].element_size()
+    return int(max(4 * inputs["Br"] * inputs["Bc"] * size, 2 * max(N, M) * d * size))
+
+
+def all_scores(inputs: Inputs) -> int:
+    """All N times M scores; bytes."""
+    return int(inputs["q"].shape[-2] * inputs["k"].shape[-2] * inputs["q"].element_size())
+
+
+def tensors(observation: Observation) -> list[Tensor]:
+    """The tensors that were seen."""
+    return [leaf.data for _, leaf in leaves(observation.value) if isinstance(leaf, SeenTensor)]
+
+
+def rounded_to_bf16(requirement: str) -> Callable[[Mapping[tuple[str, str], Observation]], bool]:
+    """Recognises results that bfloat16 holds exactly, in the cases of a requirement."""
+
+    def recognise(observed: Mapping[tuple[str, str], Observation]) -> bool:
+        found = [t for key, seen in observed.items() if key[0] == requirement for t in tensors(seen)]
+        return bool(found) and all(
+            t.dtype == torch.bfloat16 or bool((t == t.bfloat16().to(t.dtype)).all()) for t in found
+        )
+
+    return recognise
+
+
+def nan_in(*keys: tuple[str, str]) -> Callable[[Mapping[tuple[str, str], Observation]], bool]:
+    """Recognises NaN in these cases, and in no other."""
+
+    def recognise(observed: Mapping[tuple[str, str], Observation]) -> bool:
+        bad = {key for key, seen in observed.items() if any(bool(t.isnan().any()) for t in tensors(seen))}
+        return bool(bad) and bad <= set(keys)
+
+    return recognise
+
+
+def plain(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> tuple[Tensor, Tensor]:
+    """(o, lse) by the definition, in float64."""
+    q, k, v = q.double(), k.double(), v.double()
+    N, M = q.shape[-2], k.shape[-2]
+    s = q @ k.mT * q.shape[-1] ** -0.5
+    if causal:
+        s = s.masked_fill(torch.arange(M)[None, :] > torch.arange(N)[:, None] + M - N, -math.inf)
+    lse = torch.logsumexp(s, -1)
+    return torch.exp(s - lse.clamp(min=-1e300)[..., None]) @ v, lse

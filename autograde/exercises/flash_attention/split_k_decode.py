@@ -1,0 +1,245 @@
+# ruff: noqa: E741
+"""The exercise ``split_k_decode`` of the lesson flash_attention/04_io_and_gpu."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import reduce
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from autograde.exercise import Bound, Case, Draw, Exercise, Mistake, Requirement
+from autograde.exercises.flash_attention.common import LIBRARY, double, in_bf16, qkv, rounded_to_bf16, to_half
+from autograde.nests import map_floats
+from autograde.observe import Counted, Implementation, Inputs
+from autograde.probes import Gradients
+from utils.reference import flash_attention as reference
+
+_HALF = "float32 accumulation for bfloat16 inputs"
+Part = tuple[Tensor, Tensor, Tensor]
+Join = Callable[[Part, Part], Part]
+
+
+def join(a: Part, b: Part) -> Part:
+    """The two parts together, by their log-sum-exp; o and l are sums relative to m."""
+    m = torch.logaddexp(a[0], b[0])
+    x, y = (a[0] - m).exp(), (b[0] - m).exp()
+    return m, a[1] * x + b[1] * y, a[2] * x[..., None] + b[2] * y[..., None]
+
+
+def decoded(implementation: Implementation, inputs: Inputs) -> Any:
+    """The output, with a merge that is not the learner's."""
+    return implementation(*inputs.values(), join)
+
+
+def decoded_half(implementation: Implementation, inputs: Inputs) -> Any:
+    """The same for bfloat16 inputs."""
+    return decoded(implementation, map_floats(dict(inputs), to_half))
+
+
+def counted(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
+    """The output, and how many parts were not put together."""
+    merge = Counted(join)
+    value = implementation(*inputs.values(), lambda a, b: merge(a, b))
+    return {"value": value, "parts left out": max(0, inputs["splits"] - 1 - merge.calls)}
+
+
+def _keys(
+    M: int, d: int, splits: int, heads: tuple[int, ...] = (), shift: float = 0.0
+) -> Callable[[Draw], Inputs]:
+    def draw(source: Draw) -> Inputs:
+        given = qkv(source, 1, M, d, heads)
+        if shift:
+            given["q"] = torch.ones_like(given["q"])
+            given["k"] = given["k"] + shift * d**-0.5
+        return {**given, "splits": splits}
+
+    return draw
+
+
+def _rising(source: Draw) -> Inputs:
+    drawn = dict(_keys(24, 4, 6)(source))
+    drawn["q"] = torch.ones(1, 4)
+    drawn["k"] = torch.linspace(-60, 60, 24)[:, None] * 0.5 + 0.2 * drawn["k"]
+    return drawn
+
+
+def _split(
+    q: Tensor, k: Tensor, v: Tensor, splits: int, merge: Join, *, kind: torch.dtype | None = None, scale: bool = True,
+    shift: bool = True, divided: bool = False, drop: bool = False,
+) -> list[Part]:  # fmt: skip
+    """The parts, with switches for what goes wrong."""
+    kind = kind or torch.promote_types(q.dtype, torch.float32)
+    q, k, v = q.to(kind), k.to(kind), v.to(kind)
+    M = k.shape[-2]
+    size = max(1, M // splits) if drop else -(-M // splits)
+    parts = []
+    for start in range(0, size * splits if drop else M, size):
+        s = q @ k[..., start : start + size, :].mT
+        s = s * q.shape[-1] ** -0.5 if scale else s
+        if not s.shape[-1]:
+            continue
+        m = s.amax(-1)
+        p = torch.exp(s - m[..., None]) if shift else torch.exp(s)
+        l, o = p.sum(-1), p @ v[..., start : start + size, :]
+        parts.append((m, l, o / l[..., None] if divided else o))
+    return parts
+
+
+def _done(part: Part) -> Tensor:
+    return part[2] / part[1][..., None]
+
+
+def _keys_dropped(q: Tensor, k: Tensor, v: Tensor, splits: int, merge: Join) -> Tensor:
+    return _done(reduce(merge, _split(q, k, v, splits, merge, drop=True)))
+
+
+def _averaged(q: Tensor, k: Tensor, v: Tensor, splits: int, merge: Join) -> Tensor:
+    parts = _split(q, k, v, splits, merge)
+    reduce(merge, parts)
+    return torch.stack([_done(part) for part in parts]).mean(0)
+
+
+def _summed(q: Tensor, k: Tensor, v: Tensor, splits: int, merge: Join) -> Tensor:
+    parts = _split(q, k, v, splits, merge)
+    reduce(merge, parts)
+    return torch.stack([_done(part) for part in parts]).sum(0)
+
+
+def _not_divided(q: Tensor, k: Tensor, v: Tensor, splits: int, merge: Join) -> Tensor:
+    return reduce(merge, _split(q, k, v, splits, merge))[2]
+
+
+def _divided_in_each_part(q: Tensor, k: Tensor, v: Tensor, splits: int, merge: Join) -> Tensor:
+    return reduce(merge, _split(q, k, v, splits, merge, divided=True))[2]
+
+
+def _divided_twice(q: Tensor, k: Tensor, v: Tensor, splits: int, merge: Join) -> Tensor:
+    return _done(reduce(merge, _split(q, k, v, splits, merge, divided=True)))
+
+
+def _last_part_only(q: Tensor, k: Tensor, v: Tensor, splits: int, merge: Join) -> Tensor:
+    parts = _split(q, k, v, splits, merge)
+    reduce(merge, parts)
+    return _done(parts[-1])
+
+
+def _first_and_last(q: Tensor, k: Tensor, v: Tensor, splits: int, merge: Join) -> Tensor:
+    parts = _split(q, k, v, splits, merge)
+    reduce(merge, parts)
+    return _done(merge(parts[0], parts[-1]) if len(parts) > 1 else parts[0])
+
+
+def _not_scaled(q: Tensor, k: Tensor, v: Tensor, splits: int, merge: Join) -> Tensor:
+    return _done(reduce(merge, _split(q, k, v, splits, merge, scale=False)))
+
+
+def _maximum_not_subtracted(q: Tensor, k: Tensor, v: Tensor, splits: int, merge: Join) -> Tensor:
+    return _done(reduce(merge, _split(q, k, v, splits, merge, shift=False)))
+
+
+def _parts_as_size(q: Tensor, k: Tensor, v: Tensor, splits: int, merge: Join) -> Tensor:
+    parts = -(-k.shape[-2] // splits)
+    return _done(reduce(merge, _split(q, k, v, parts, merge)[:splits]))
+
+
+def _not_split(q: Tensor, k: Tensor, v: Tensor, splits: int, merge: Join) -> Tensor:
+    return _done(_split(q, k, v, 1, merge)[0])
+
+
+def _in_bf16(q: Tensor, k: Tensor, v: Tensor, splits: int, merge: Join) -> Tensor:
+    o = _done(reduce(merge, _split(q, k, v, splits, merge, kind=q.dtype)))
+    return o.to(torch.promote_types(q.dtype, torch.float32))
+
+
+split_k_decode = Exercise(
+    reference.split_k_decode,
+    requirements=(
+        Requirement(
+            "attention of one query",
+            (
+                Case("12 keys in 3 parts", _keys(12, 4, 3)),
+                Case("ragged: 14 keys in 4 parts", _keys(14, 4, 4)),
+                Case("one part", _keys(6, 3, 1)),
+                Case("as many parts as keys", _keys(5, 3, 5)),
+                Case("2 batches of 3 heads", _keys(10, 3, 3, (2, 3))),
+                Case("in float64", double(_keys(9, 3, 2))),
+                Case("500 keys in 7 parts", _keys(500, 8, 7), shown=False),
+            ),
+            decoded,
+            points=2,
+        ),
+        Requirement(
+            "large scores",
+            (
+                Case("scores near 150, where exp overflows", _keys(12, 4, 4, shift=150)),
+                Case("scores near -150, where exp is zero", _keys(12, 4, 4, shift=-150)),
+                Case("each part has larger scores than the one before", _rising),
+            ),
+            decoded,
+        ),
+        Requirement(
+            "puts the parts together with merge",
+            (
+                Case("16 keys in 4 parts", _keys(16, 4, 4)),
+                Case("60 keys in 6 parts", _keys(60, 4, 6), shown=False),
+            ),
+            counted,
+            bounds={
+                "parts left out": Bound(
+                    most=lambda inputs: 0,
+                    unit="parts that merge never got",
+                    why="Divide the keys into `splits` parts, and put them together with splits - 1 calls of merge.",
+                    naive=lambda inputs: inputs["splits"] - 1,
+                )
+            },
+        ),
+        Requirement(
+            _HALF, (Case("bfloat16, 128 keys in 8 parts", in_bf16(_keys(128, 32, 8))),), decoded_half
+        ),
+        Requirement(
+            "gradients", (Case("gradients, 10 keys in 3 parts", _keys(10, 3, 3)),), Gradients(of=decoded)
+        ),
+    ),
+    mistakes=(
+        Mistake(
+            "You leave out the last keys where M is no multiple of splits. The last part may be smaller.",
+            _keys_dropped,
+        ),
+        Mistake(
+            "You average the outputs of the parts. They have different weights: merge (m, l, o), then divide once.",
+            _averaged,
+        ),
+        Mistake("You add the outputs of the parts. Merge (m, l, o), then divide once.", _summed),
+        Mistake("You do not divide by l at the end.", _not_divided),
+        Mistake(
+            "You divide o by l in each part and add. merge wants the sums: divide once, at the end.",
+            _divided_in_each_part,
+        ),
+        Mistake(
+            "You divide o by l in each part, and again at the end. merge wants the sums.", _divided_twice
+        ),
+        Mistake("Your result is that of the last part alone. Merge all parts.", _last_part_only),
+        Mistake("You merge the first part with the last one and forget those between.", _first_and_last),
+        Mistake("You do not scale the scores by 1 / sqrt(d).", _not_scaled),
+        Mistake(
+            "Your l and o are sums of exp(s), and m goes along as if it had been subtracted. Take exp(s - m).",
+            _maximum_not_subtracted,
+        ),
+        Mistake(
+            "You take splits for the number of keys in a part, and then the first parts only.", _parts_as_size
+        ),
+        Mistake(
+            "Your output is right, but the keys are not divided: make `splits` parts, and merge them.",
+            _not_split,
+        ),
+        Mistake(
+            "You compute in bfloat16 throughout. Convert to float32 first.",
+            _in_bf16,
+            recognise=rounded_to_bf16(_HALF),
+        ),
+    ),
+    forbids=(*LIBRARY, "softmax", "_softmax", "special_softmax"),
+)
