@@ -71,6 +71,7 @@ def _forbidden(called: tuple[str, ...]) -> str:
     return f"Your function calls {', '.join(called)}, which is what you are asked to write here yourself."
 
 
+_ELEMENT = re.compile(r"(.*)\[(\d+)\]")
 _CALLED_WRONGLY = re.compile(r"\(\) (takes|missing|got)|is not callable")
 
 
@@ -94,7 +95,11 @@ def _leaf_names(exercise: Exercise) -> dict[str, tuple[str, tuple[str, ...] | No
 
 
 def _label(path: str, names: Mapping[str, tuple[str, Any]]) -> str:
-    return names[path][0] if path in names else path or "the result"
+    """How to call a part of the result: "the loss", or "element 1 of the gradients" where it has no name of its own."""
+    if path in names:
+        return names[path][0]
+    element = _ELEMENT.fullmatch(path)
+    return f"element {element[2]} of {_label(element[1], names)}" if element else path or "the result"
 
 
 def _dims(path: str, exercise_names: Mapping[str, tuple[str, Any]]) -> tuple[str, ...] | None:
