@@ -112,7 +112,8 @@ print(
 # | symbol | meaning | values or shape |
 # |---|---|---|
 # | $x_0$ | clean picture | `[batch, dim]` |
-# | $t$ | time: $0$ has the least noise, $T - 1$ is pure noise | whole numbers |
+# | $T$ | number of steps of the way to noise | 1000 |
+# | $t$ | time: $0$ has the least noise, $T - 1$ is nearly pure noise | whole numbers |
 # | $x_t$ | noisy picture after step $t$ | `[batch, dim]` |
 # | $\beta_t$ | variance of the noise that step $t$ adds; `betas` | between 0 and 1, `[T]` |
 # | $\alpha_t$ | $1 - \beta_t$, the share of variance that step $t$ keeps | |
@@ -127,7 +128,7 @@ print(
 # %% [markdown]
 # ## The way to noise
 #
-# Each step shrinks what is there and adds fresh noise $z_t$:
+# Each step shrinks what is there and adds fresh noise $z_t$, standard normal:
 #
 # $$ x_t = \sqrt{1 - \beta_t}\; x_{t-1} + \sqrt{\beta_t}\; z_t . $$
 #
@@ -214,7 +215,7 @@ print(f"left after 1000 steps: {levels[-1]:.1e}; half is left after {int((levels
 #
 # $$ x_t = \sqrt{\bar\alpha_t}\; x_0 + \sqrt{1 - \bar\alpha_t}\; \epsilon . $$
 #
-# Training lives on this line: any time is reached without the times before it. Each picture of the batch has its own time.
+# Training needs only this line: any time is reached without the times before it. Each picture of the batch has its own time.
 
 
 # %% q_sample tags=["exercise"]
@@ -230,10 +231,10 @@ def q_sample(
         x0: clean pictures, not changed.
         t: a time for each picture.
         eps: the noise, standard normal.
-        ab: alpha-bar for every time.
+        ab: alpha-bar for every time, in the dtype of x0.
 
     Returns:
-        x_t for each picture, in the dtype of x0.
+        x_t for each picture.
 
     Example:
         For x0 = [[1.0]], t = [0], eps = [[2.0]] and ab = [0.64]: 0.8 * 1 + 0.6 * 2 = [[2.0]].
@@ -260,10 +261,10 @@ def q_sample(
 # </details>
 #
 # <details>
-# <summary>"It works, except when the batch is as large as a picture, or fails with a shape mismatch"</summary>
+# <summary>"The sizes of my tensors do not match", or wrong values where the batch is as large as a picture</summary>
 #
-# A vector of length batch is laid along the *last* dimension, that of the pixels. When both have the same length nothing crashes, and everything is
-# wrong. Give the vector a last dimension of length 1.
+# A vector of length batch is laid along the *last* dimension, that of the pixels. Where the lengths differ, PyTorch stops. Where they are equal nothing stops, and
+# the values are wrong. Give the vector a last dimension of length 1.
 #
 # </details>
 
@@ -275,7 +276,7 @@ ab, gen = alpha_bar(BETAS).float(), torch.Generator().manual_seed(1)
 times = torch.tensor([0, 100, 200, 300, 500, 700, 999])
 noisy = q_sample(pictures()[0][9].expand(7, 64), times, torch.randn(7, 64, generator=gen), ab)
 fig, axes = plotting.figure(1, 7, width=9, height=1.9)
-show_digits(axes, noisy, ylabel="x_t")
+show_digits(axes, noisy, ylabel="$x_t$")
 for ax, t in zip(axes, times, strict=True):
     ax.set(xlabel=f"t = {t}")
 plotting.caption(fig, "A digit at seven times. See until when you can read it.")
@@ -299,7 +300,7 @@ print(
 #
 # $$ q(x_{t-1} \mid x_t, x_0) \;\propto\; \underbrace{q(x_t \mid x_{t-1})}_{\text{one step}}\; \underbrace{q(x_{t-1} \mid x_0)}_{\text{one jump}} . $$
 #
-# (The first factor would also depend on $x_0$. It does not, because each step of the way forward looks at the step before only: the chain is *Markov*. Notebook 02 gives this up.) Take
+# (In general the first factor is $q(x_t \mid x_{t-1}, x_0)$. Here it does not depend on $x_0$, because each step of the way forward looks only at the step before: the chain is *Markov*. Notebook 02 gives this up.) Take
 # $-2 \log$ of the product, for one pixel, and keep what depends on $x_{t-1}$:
 #
 # $$ \frac{(x_t - \sqrt{\alpha_t}\, x_{t-1})^2}{\beta_t} + \frac{(x_{t-1} - \sqrt{\bar\alpha_{t-1}}\, x_0)^2}{1 - \bar\alpha_{t-1}}
@@ -404,7 +405,7 @@ ax.plot(grid, gaussian(grid, mean[0], betas[t]), color=plotting.VERMILLION, line
 ax.plot(grid, gaussian(grid, ab[t - 1].sqrt() * x0[0], 1 - ab[t - 1]), color=plotting.GREY, linewidth=1)
 plotting.label(ax, 1.45, 0.75, "known: $x_0$ alone", plotting.GREY)
 plotting.label(ax, 0.45, 1.5, "known: $x_0$ and $x_t$ (yours, and the grid)", plotting.BLUE)
-plotting.label(ax, -1.35, 0.75, "variance beta", plotting.VERMILLION)
+plotting.label(ax, -0.75, 0.55, "variance beta", plotting.VERMILLION)
 ax.set(xlabel="$x_{t-1}$", ylabel="density", xlim=(-1.6, 2.6))
 plotting.caption(
     fig,
@@ -425,7 +426,7 @@ print(f"variance: grid {spread:.9f}, posterior {var.item():.9f}, beta {betas[t]:
 #
 # Write the loss: the mean squared error of the predicted noise. Times and noise come in, so that the result can be compared.
 #
-# Why the square? The prediction with the smallest mean square is the *mean* of all noises that may be in $x_t$; notebook 03 needs exactly this.
+# Why the square? The prediction with the smallest mean square is the *mean* of all noises that may be in $x_t$; notebooks 02 and 03 need exactly this.
 
 
 # %% eps_loss tags=["exercise"]
@@ -581,7 +582,7 @@ print(
 )
 
 # %% [markdown]
-# With 1000 small steps the network draws digits: some are perfect, some are not, for this network is tiny. Asked once, it does not even return the grey cloud of the
+# With 1000 small steps the network draws digits. Some can be read and some cannot, because this network is tiny. Asked once, it does not even return the grey cloud of the
 # beginning: a small error in the noise is divided by $\sqrt{\bar\alpha_{999}}$, which is below 0.01, and covers everything.
 #
 # <!-- not printed: 0.01 (the root of the printed 4.0e-05) -->

@@ -43,10 +43,10 @@ check = open_lesson("ddim/02_ddim_derivation")
 # %% [markdown]
 # ## The problem: leave out steps, and the noise stays
 #
-# To see the method without the errors of a network, take data for which the best prediction of the noise is known: numbers with mean 0 and standard deviation $s = 0.5$. Then $x_t$ has variance
-# $\bar\alpha_t s^2 + 1 - \bar\alpha_t$, the covariance of $\epsilon$ and $x_t$ is $\sqrt{1 - \bar\alpha_t}$, and the mean of the noise given $x_t$ is their ratio times $x_t$. Samples are right when they have standard deviation 0.5.
+# To see the method without the errors of a network, take data for which the best prediction of the noise is known: numbers from a Gaussian with mean 0 and standard deviation $c = 0.5$. Then $x_t$ and $\epsilon$ are Gaussian together. $x_t$ has variance
+# $\bar\alpha_t c^2 + 1 - \bar\alpha_t$, and its covariance with $\epsilon$ is $\sqrt{1 - \bar\alpha_t}$. So the mean of the noise given $x_t$ is $x_t$ times the covariance over the variance. Samples are right when they have standard deviation 0.5.
 #
-# Now take DDPM's step back, and use it at 20 of the 1000 times only.
+# DDPM's step back is the posterior of notebook 01 with the predicted picture in it. Its mean is then $\big( x_t - \beta_t\, \hat\epsilon / \sqrt{1 - \bar\alpha_t} \big) / \sqrt{1 - \beta_t}$. Use it at 100 or 20 of the 1000 times only.
 
 # %%
 BETAS = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
@@ -99,7 +99,8 @@ for S in (1000, 100, 20):
 # | $\epsilon,\ \hat\epsilon$ | the noise in $x_t$, and a prediction of it; `eps` | `[batch, dim]` |
 # | $\hat x_0$ | the clean picture that $\hat\epsilon$ implies | `[batch, dim]` |
 # | $z$ | fresh noise, standard normal; `noise` | `[batch, dim]` |
-# | $k$ | slope of the mean of $x_s$ in $x_t$ | |
+# | $k$ | factor of the old noise: slope of the mean of $x_s$ in $x_t$ | 0 or more |
+# | $c$ | standard deviation of the data in this notebook; `SPREAD` | 0.5 |
 # | $\bar x$ | $x_t / \sqrt{\bar\alpha_t}$, the picture at full strength with noise | |
 # | $r$ | $\sqrt{(1 - \bar\alpha_t)/\bar\alpha_t}$, the noise in $\bar x$ for one unit of picture | $0$ to infinity |
 #
@@ -143,7 +144,7 @@ def marginal_moments(
         mean_t: the mean of x_t given x_0; any values.
         var_t: the variance of every pixel of x_t given x_0; any value from 0 on.
         ab_t, ab_s: alpha-bar where the step starts and where it ends.
-        sd: standard deviation of the fresh noise, from 0 to sqrt(1 - ab_s).
+        sd: standard deviation of the fresh noise, at least 0, with sd**2 no larger than 1 - ab_s.
 
     Returns:
         (mean_s, var_s), a tensor and a number.
@@ -184,8 +185,8 @@ def marginal_moments(
 check.marginal_moments(marginal_moments)
 
 # %% [markdown]
-# **See it.** Start at the marginal of time 999 and go down 20 times, each step with the largest, half of the largest, or no fresh noise. The **negative control** keeps all the old noise, $k = \sqrt{(1 - \bar\alpha_s)/(1 - \bar\alpha_t)}$, and adds the fresh
-# noise on top. It is the most common mistake in code that samples.
+# **See it.** Start at the marginal of time 999 and step down through 20 times, each step with the largest, half of the largest, or no fresh noise. The **negative control** keeps all the old noise, $k = \sqrt{(1 - \bar\alpha_s)/(1 - \bar\alpha_t)}$, and adds the fresh
+# noise on top.
 
 # %% tags=["demo"]
 x0, times = torch.tensor([0.8], dtype=torch.float64), some_times(20)
@@ -232,6 +233,8 @@ print(
 # $$ \sigma(\eta) = \eta\, \sqrt{\frac{1 - \bar\alpha_s}{1 - \bar\alpha_t}}\, \sqrt{1 - \frac{\bar\alpha_t}{\bar\alpha_s}} . $$
 #
 # ### Exercise 2 · sigma  ●○○  5 minutes
+#
+# Write this formula for two levels and an $\eta$, all plain numbers.
 
 
 # %% sigma tags=["exercise"]
@@ -295,6 +298,8 @@ print(f"  0 to clean {sigma(AB[0], 1.0, 1.0):11.4f}{0:19.4f}{math.sqrt(1 - AB[0]
 # The family needs $x_0$. Solve the jump for it, with the predicted noise in the place of the true one.
 #
 # ### Exercise 3 · predict_x0  ●○○  4 minutes
+#
+# Return $\hat x_0$ for a batch of pictures at one level.
 
 
 # %% predict_x0 tags=["exercise"]
@@ -449,7 +454,7 @@ for S in (5, 10, 20, 100, 1000):
     print(f"{S:5} {row[0]:11.3f}{row[1]:12.3f}{row[2]:10.3f}{float(own_step(S).std()):18.3f}")
 
 # %% [markdown]
-# Up to rounding, $\eta = 1$ *is* DDPM. With 20 steps the members of the family reach 0.43 and 0.39, where DDPM's own step, the negative control of this notebook, stays at 0.97: it does not reach with 100 steps what they reach with 5. The family is not exact either, because it steps with a
+# Up to rounding, $\eta = 1$ *is* DDPM. With 20 steps the members of the family reach 0.43 and 0.39, where DDPM's own step, the negative control of this notebook, stays at 0.97: with 100 steps it is still further from 0.50 than they are with 5. The family is not exact either, because it steps with a
 # predicted picture, and with fresh noise it is further off than without. How much that matters for real samples is the question of notebooks 03 and 04.
 #
 # ## No noise at all
@@ -520,7 +525,7 @@ def ode_step(
 check.ode_step(ode_step)
 
 # %% [markdown]
-# **See it.** For our numbers the differential equation has a solution on paper. Here $\hat\epsilon = r \bar x / (s^2 + r^2)$, so $\bar x$ is proportional to $\sqrt{s^2 + r^2}$, and the curve from any noise ends at a number that we know. Dots are your steps.
+# **See it.** For our numbers the differential equation has a solution on paper. Here $\hat\epsilon = r \bar x / (c^2 + r^2)$, so $\bar x$ is proportional to $\sqrt{c^2 + r^2}$, and the curve from any noise ends at a number that we know. Dots and squares are your steps.
 
 # %% tags=["demo"]
 pairs = [(999, 998), (999, 0), (500, 450), (52, 0)]
@@ -571,13 +576,13 @@ plotting.caption(
 # 2. Its step for a predicted noise, $\sqrt{\bar\alpha_s}\, \hat x_0 + \sqrt{1 - \bar\alpha_s - \sigma^2}\, \hat\epsilon + \sigma z$, for any $s < t$.
 # 3. $\eta = 1$ is DDPM, to rounding; $\eta = 0$ is an Euler step in $\bar x$ against $r$.
 #
-# **Limits.** The marginals are kept exactly when $x_0$ is known. With $\hat x_0$ in its place each step makes an error that grows with its length, and we have not said how fast. And the family is Gaussian: it holds the second moments, while $x_s$ given $x_t$ alone has a distribution of any form.
+# **Limits.** The marginals are kept exactly when $x_0$ is known. With $\hat x_0$ in its place each step makes an error that grows with its length, and we have not said how fast. And every step of the family is Gaussian, while the true $x_s$ given $x_t$ alone may have a distribution of any form.
 #
-# **Cost.** A step costs one call of the network and about seven passes over the pixels, whatever $\eta$ is. Its three coefficients can be computed beforehand, so one pass is enough: `utils/reference/ddim/fused.py` is that, as a kernel for a GPU.
+# **Cost.** A step costs one call of the network and about eight passes over the pixels, whatever $\eta$ is. Its three coefficients can be computed beforehand, so one pass is enough: `utils/reference/ddim/fused.py` is that, as a kernel for a GPU.
 #
 # ## Sources
 #
 # - J. Song, C. Meng, S. Ermon, *Denoising Diffusion Implicit Models*, ICLR 2021, arXiv:2010.02502 (2020): section 3 for the family, equation (7), and that the loss is the same; equation (12) for the step, equation (16) for $\sigma(\eta)$; section 4.3
 #   with equations (13) and (14) for the differential equation.
 # - J. Ho, A. Jain, P. Abbeel, *Denoising Diffusion Probabilistic Models*, NeurIPS 2020, arXiv:2006.11239: equations (6) and (7) and algorithm 2.
-# - Y. Song et al., *Score-Based Generative Modeling through Stochastic Differential Equations*, ICLR 2021, arXiv:2011.13456: the same differential equation, from the other side.
+# - Y. Song et al., *Score-Based Generative Modeling through Stochastic Differential Equations*, ICLR 2021, arXiv:2011.13456: the same differential equation, derived from a stochastic one.

@@ -129,6 +129,8 @@ plotting.caption(
 # and $\tau_0 = T - 1$ alone for $S = 1$.
 #
 # ### Exercise 1 · sub_schedule  ●○○  6 minutes
+#
+# Return these times, exactly: no gap may be off by one because of rounding.
 
 
 # %% sub_schedule tags=["exercise"]
@@ -205,7 +207,7 @@ for S in (1, 2, 5, 10):
 #
 # ### Exercise 2 · gmm_eps  ●●●  15 minutes
 #
-# Return the mean of the noise for a mixture of round Gaussians. Far from all components every $N_k$ is 0 in float32: work with logarithms.
+# Return the mean of the noise for a mixture of round Gaussians (the same standard deviation along every axis). Far from all components every $N_k$ is 0 in float32: work with logarithms.
 
 
 # %% gmm_eps tags=["exercise"]
@@ -267,7 +269,7 @@ check.gmm_eps(gmm_eps)
 
 
 # %% [markdown]
-# **See it.** Arrows point against the expected noise, to where a step back leads. Early in sampling (left) they point to the middle: nothing is decided. Later each region of the plane has its component. Below: your formula beside an average over many draws.
+# **See it.** Arrows point against the expected noise, to where a step back leads. Early in sampling (left) they point to the middle: nothing is decided. Later each region of the plane has its component. Below: your formula beside an average over many draws, with the standard error of this average.
 
 
 # %% tags=["demo"]
@@ -291,8 +293,9 @@ for place in ((0.6, 0.3), (1.2, 0.9)):
     near = (noisy - torch.tensor(place)).norm(dim=1) < 0.1
     found = gmm_eps(torch.tensor([place]), float(AB[t]), MEANS, STDS, WEIGHTS)[0]
     average = ", ".join(f"{value:.2f}" for value in noise[near].mean(0))
+    error = noise[near].std(0).max() / int(near.sum()) ** 0.5
     print(
-        f"noise at {place}, time 400: average of {int(near.sum()):,} draws ({average}), gmm_eps ({found[0]:.2f}, {found[1]:.2f})"
+        f"noise at {place}, time 400: average of {int(near.sum()):,} draws ({average}), each to {error:.2f}; gmm_eps ({found[0]:.2f}, {found[1]:.2f})"
     )
 
 # %% [markdown]
@@ -360,7 +363,7 @@ def ddim_sample(
 # <details>
 # <summary>"The samples are right for S = T, and garbage for S = 20"</summary>
 #
-# Either the model gets the index $k$ of the step in the place of the time $\tau_k$, or the step ends at $\tau_k - 1$, the neighbour in the long schedule. With all steps both are hard to see.
+# Your step ends at $\tau_k - 1$, the neighbour in the long schedule, or the model gets the number of steps that remain in the place of the time $\tau_k$. With all steps these are the right values.
 #
 # </details>
 
@@ -446,7 +449,7 @@ explorer
 # <summary>Answer</summary>
 #
 # For both $\eta$, groups can be seen from about 8 steps on, with many points between them; the next cell counts these. With 20 steps hardly any are left, with 50 none. But the paths differ. For $\eta = 0$ they are smooth, and each colour ends in the same group whatever the number of steps: a start belongs to an end. For $\eta = 1$ they are
-# walks, and another number of steps, which uses other noise, leads nearly every point to another group.
+# walks, and another number of steps, which has other noise at each time, leads most points to another group.
 #
 # </details>
 
@@ -503,7 +506,6 @@ results, calls = {}, {}
 for kind, S in tqdm(runs, desc="plane"):
     samples, calls[kind, S] = sample_plane(kind, S, ddim_step)
     results[kind, S] = float(energy_distance(samples, target))
-ddim_sample(Exact(), ddim_step, *(torch.zeros(1, 2), sub_schedule(1000, 2), AB, 0.0, torch.zeros(2, 1, 2)))
 print(f"energy distance of two sets of data (floor): {min(floor):.4f} to {max(floor):.4f}")
 print(f"DDPM, eta = 1, {calls['1', 1000]} calls: {results['1', 1000]:.4f}\n")
 print("steps = calls" + "".join(f"{S:10}" for S in plan["0"]))
@@ -534,7 +536,7 @@ plotting.caption(
 # With 20 steps and no fresh noise the distance is within a few thousandths of the floor, where DDPM with 1000 is. Distances may be below 0: the estimate is unbiased, so for equal distributions it is on both sides of 0. DDPM's own step stays above 0.1, even with 100 steps. Sigma-hat is behind at 10 and 20 steps, and catches up with many. Among the $\eta$ the differences are small
 # here, about the size of the chance in 2000 points: the model is exact, and eight narrow groups do not ask for much. (A few points between the groups, which you can see in the picture, do not move this distance much.) [`benchmarks/results/ddim.md`](../../benchmarks/results/ddim.md) has the grid with five seeds.
 #
-# The paper's claim (abstract) is 10 to 50 times faster than DDPM for samples of high quality. Its Table 1 gives Fréchet distances of networks on CIFAR-10, where smaller is better:
+# The paper's claim (abstract) is 10 to 50 times faster than DDPM for samples of high quality. Its Table 1 gives Fréchet inception distances (FID) of a network on CIFAR-10, where smaller is better:
 #
 # | steps | 10 | 20 | 50 | 100 | 1000 |
 # |---|---|---|---|---|---|
@@ -544,7 +546,7 @@ plotting.caption(
 #
 # <!-- not printed: 13.36, 6.84, 4.67, 4.16, 4.04, 41.07, 18.36, 8.01, 5.78, 4.73, 367.43, 133.37, 32.72, 9.99, 3.17 (Table 1 of the paper, CIFAR-10) -->
 #
-# There $\eta$ matters a great deal. Whether it does because of the network or because of the pictures is a question that you can answer in the next notebook, with a network on digits.
+# There $\eta$ matters a great deal, and $\hat\sigma$ is the worst with few steps and the best with all. Whether it does because of the network or because of the pictures is a question that you can answer in the next notebook, with a network on digits.
 #
 # ## What you built
 #

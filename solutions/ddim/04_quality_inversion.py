@@ -149,7 +149,7 @@ def energy_distance(a: Float[Tensor, "N dim"], b: Float[Tensor, "M dim"]) -> flo
 # <details>
 # <summary>Hint 1: the idea</summary>
 #
-# `torch.cdist(a, b)` is the table of all distances. In the table of a set with itself the diagonal is 0, so its sum needs no care, and the number to divide by does.
+# `torch.cdist(a, b)` is the table of all distances. In the table of a set with itself the diagonal is 0 up to rounding. So it adds nothing to the sum: all that needs care is the number to divide by.
 #
 # </details>
 #
@@ -177,9 +177,7 @@ print(f"half of the digits and the other half: {energy_distance(clean[order[:898
 print(
     f"digits and the Gaussian with equal mean and covariance: {energy_distance(gaussian_pictures(1797), clean):.4f}"
 )
-print(
-    f"digits and their mean, once and once again: {energy_distance(clean.mean(0).expand(2, 64), clean):.4f}"
-)
+print(f"digits and two copies of their mean: {energy_distance(clean.mean(0).expand(2, 64), clean):.4f}")
 print(
     f"digits and pure noise: {energy_distance(torch.randn(1797, 64, generator=torch.Generator().manual_seed(2)), clean):.4f}"
 )
@@ -285,7 +283,7 @@ for name, samples in (
 # %% [markdown]
 # ## Test the claim
 #
-# Steps and $\eta$ as in the paper's Table 1, and the same controls as in notebook 03: **sigma-hat**, and as **negative control** DDPM's own step from $t$ to $t - 1$ at the same $S$ times. 300 samples each, from the same pure noise; all functions of earlier notebooks are yours.
+# The $\eta$ are those of the paper's Table 1, the steps go from 5 to 100, and the controls are those of notebook 03: **sigma-hat**, and as **negative control** DDPM's own step from $t$ to $t - 1$ at the same $S$ times. 300 samples each, from the same pure noise; all functions of earlier notebooks are yours.
 
 
 # %%
@@ -349,11 +347,12 @@ step, ode = yours("ddim/02_ddim_derivation", "ddim_step", "ode_step")
 clean, tools = pictures()[0], (NETWORK, sample, schedule, step)
 plan = {kind: (5, 10, 20, 50, 100) for kind in ("0", "0.2", "0.5", "1", "sigma-hat", "own step")}
 plan["1"] += (1000,)
-distance, sure, kinds, calls = {}, {}, {}, {}
+distance, sure, kinds, contrast, calls = {}, {}, {}, {}, {}
 for kind, S in tqdm([(kind, S) for kind, steps in plan.items() for S in steps], desc="digits"):
     samples, calls[kind, S] = sample_digits(kind, S, *tools)
     distance[kind, S] = energy_distance(samples.cpu(), clean)
     sure[kind, S], kinds[kind, S] = judge(samples, CLASSIFIER)
+    contrast[kind, S] = float(samples.std(0).mean())
 for title, table, form in (
     ("energy distance to the digits", distance, ".3f"),
     ("sure", sure, ".0%"),
@@ -365,32 +364,37 @@ for title, table, form in (
         print(f"{name:13}" + "".join(f"{table[kind, S]:8{form}}" for S in steps))
     print()
 print(
+    f"contrast (spread of a pixel) with 20 steps: eta = 0 {contrast['0', 20]:.2f}, eta = 1 {contrast['1', 20]:.2f}, "
+    f"sigma-hat {contrast['sigma-hat', 20]:.2f}; digits {clean.std(0).mean():.2f}"
+)
+print(
     f"DDPM with {calls['1', 1000]} calls: {distance['1', 1000]:.3f}.  eta = 0 with {calls['0', 20]} calls: {distance['0', 20]:.3f}, with {calls['0', 100]} calls: {distance['0', 100]:.3f}"
 )
 
 # %% tags=["demo"]
 fig, (left, right) = plotting.figure(1, 2, width=10.5, height=3.8, sharex=True)
 colors = (plotting.BLUE, plotting.SKY, plotting.GREEN, plotting.ORANGE, plotting.PURPLE, plotting.VERMILLION)
-energy_distance(clean[:2], clean[2:4])
+gaussian = energy_distance(gaussian_pictures(1797), clean)
 for (kind, steps), color in zip(plan.items(), colors, strict=True):
     name = kind if kind[0] in "so" else f"eta = {kind}"
     left.loglog(steps, [distance[kind, S] for S in steps], "o-", color=color, label=name)
     right.semilogx(steps, [sure[kind, S] for S in steps], "o-", color=color)
 left.axhline(distance["1", 1000], color=plotting.GREY, linestyle="--", linewidth=1)
+left.axhline(gaussian, color=plotting.GREY, linestyle=":", linewidth=1)
 left.set(xlabel="steps (calls of the network)", ylabel="energy distance")
 right.set(xlabel="steps (calls of the network)", ylabel="samples that are surely a digit", ylim=(0, 1))
 right.legend(*left.get_legend_handles_labels(), loc="upper left", bbox_to_anchor=(1, 1))
 plotting.caption(
     fig,
-    "Left: lower is better; the dashed line is DDPM with 1000 steps. See where each line crosses it. Right: higher is better.",
+    "Left: lower is better. Dashed: DDPM with 1000 steps; see where each line crosses it. Dotted: the Gaussian with the digits' mean and covariance. Right: higher is better.",
 )
 
 # %% [markdown]
-# Read the first table by columns. From 10 steps on, $\eta = 0$ and $\eta = 0.2$ are about equal, and then the distance grows with $\eta$, as in the paper's Table 1. Without fresh noise, 20 steps are already closer to the digits than DDPM with 1000. With $\eta = 1$ the same 20 steps are several times further away, and it takes hundreds of steps to come back. DDPM's own step, the negative control, is not on the
-# scale: what it returns is noise. The second table agrees, from 10 steps on; and no row loses kinds of digits. It also says what the samples are worth: even the best are surely digits less than half as often as the data, and more often than the Gaussian. That is this network, and no sampler can mend it.
+# Read the first table by columns. At 10 and 20 steps the distance grows with $\eta$ from 0.2 on, as in the paper's Table 1. At 50 and 100 steps the three smaller $\eta$ differ by about as much as chance makes 300 samples differ. Without fresh noise, 20 steps are already closer to the digits than DDPM with 1000. With $\eta = 1$ the same 20 steps are several times further away, and it takes hundreds of steps to come back. DDPM's own step, the negative control, is
+# more than a hundred times further away than $\eta = 0$ from 10 steps on: what it returns is noise. The second table agrees in the order of the $\eta$. From 10 steps on no row loses kinds of digits. (Noise has many kinds, too: this number only finds samples that are all alike.) The second table also says what the samples are worth: those of $\eta = 0$ are surely digits about half as often as the data, and more often than the Gaussian. That is this network, and no sampler can mend it.
 #
-# Two observations do not fit a simple story. **Sigma-hat does well here** from 10 steps on, better than $\eta = 1$, while on CIFAR-10 it is by far the worst of Table 1. Our network is small, and its predicted pictures are too smooth; in few steps with $\eta = 1$ they lose contrast, and the larger noise happens to put some back. On the plane of notebook 03, where the model is exact, it had no such
-# advantage. And **more than 20 steps of DDIM bring little**: what is left is the network's error, not the sampler's.
+# Two observations do not fit a simple story. **Sigma-hat does well here** from 10 steps on, better than $\eta = 1$, while on CIFAR-10 it is by far the worst of Table 1 with 10 to 100 steps. The line about contrast gives a reason: in 20 steps with $\eta = 1$ the samples lose contrast, and the larger noise puts it back. On the plane of notebook 03, where the model is exact, sigma-hat was behind at 10 and 20
+# steps. And **more than 20 steps of DDIM bring little**: what is left is the network's error, not the sampler's.
 #
 # The full grid with three networks: [`benchmarks/results/ddim.md`](../../benchmarks/results/ddim.md).
 #
@@ -400,7 +404,6 @@ plotting.caption(
 
 # %% tags=["demo"]
 schedule, sample = yours("ddim/03_sampler", "sub_schedule", "ddim_sample")
-energy_distance(clean[:2], clean[2:4])
 SHOWN, ETAS = (5, 10, 20, 50, 100), ("0", "0.5", "1")
 SAMPLES = {(S, eta): sample_digits(eta, S, *tools, n=60)[0].cpu() for S in SHOWN for eta in ETAS}
 fig, axes = plotting.figure(1, 2, width=11, height=3.3)
@@ -422,7 +425,7 @@ for eta in ("0", "1"):
 # **Play.** All pictures here are computed once; the slider only chooses. **Question:** at which number of steps do the digits of $\eta = 0$ stop changing their kind, and do those of $\eta = 1$ ever stop?
 
 # %% tags=["demo"]
-energy_distance(clean[:2], clean[2:4])
+HALVES = energy_distance(clean[order[:898]], clean[order[898:]])
 
 
 def draw_digits(steps: int, eta: str) -> Figure:
@@ -432,7 +435,7 @@ def draw_digits(steps: int, eta: str) -> Figure:
     show_rows(ax, rows, ["", "", "", ""], xlabel=f"60 samples, {steps} calls each", ylabel=f"eta = {eta}")
     plotting.caption(
         fig,
-        f"60 samples with {steps} steps and eta = {eta}, always from the same noise. Energy distance of 300: {distance[eta, steps]:.3f}.",
+        f"60 samples with {steps} steps and eta = {eta}, always from the same noise. Energy distance of 300: {distance[eta, steps]:.3f}; of two halves of the data: {HALVES:.3f}.",
     )
     return fig
 
@@ -553,7 +556,7 @@ print("spread of the noise      " + "".join(f"{value:8.3f}" for value in spread)
 print(f"control, random noise: error {float((random - originals).square().mean().sqrt()):.3f}")
 
 # %% [markdown]
-# Twice the number of steps, half the error: that is Euler's method, whose error falls as $1/S$. The control has lost the digit, for the noise that belongs to it is one in particular. The noise that belongs to a real digit has a spread below 1: the network has not learned the distribution exactly, and digits of the training set lie where it is denser than it should be.
+# Twice the number of steps, half the error: that is Euler's method, whose error falls as $1/S$. The control has lost the digit, for the noise that belongs to it is one in particular. The noise that belongs to a real digit has a spread below 1. With few steps that is partly the error of Euler's method. What is left with many is the network's: it has not learned the distribution exactly.
 #
 # ## Between two digits
 #
@@ -563,7 +566,9 @@ print(f"control, random noise: error {float((random - originals).square().mean()
 #
 # ### Exercise 3 · slerp  ●●○  10 minutes
 #
-# Each row of the batch has its own angle. Where two rows are parallel, $\sin\theta = 0$: there the arc is a straight line. Rounding can make the cosine a little larger than 1, which has no angle. (Opposite rows, $\theta = \pi$, have no unique arc. They do not occur.)
+# Each row of the batch has its own angle. Where two rows are parallel, $\sin\theta = 0$: there the arc is a straight line. Take a cosine above $1 - 5 \cdot 10^{-7}$, an angle below 0.001, for parallel. (Rounding can make it larger than 1, which has no angle. Opposite rows, $\theta = \pi$, have no unique arc; they do not occur.)
+#
+# <!-- not printed: 0.001 (a choice) -->
 
 
 # %% slerp tags=["exercise"]
@@ -584,9 +589,8 @@ def slerp(
     """
     ### BEGIN SOLUTION
     cosine = (z0 * z1).sum(1, keepdim=True) / (z0.norm(dim=1, keepdim=True) * z1.norm(dim=1, keepdim=True))
-    theta = cosine.clamp(-1, 1).acos()
-    parallel = theta < 1e-3
-    theta = torch.where(parallel, torch.ones_like(theta), theta)
+    parallel = cosine > 1 - 5e-7
+    theta = torch.where(parallel, 0.0, cosine).acos()
     arc = (((1 - a) * theta).sin() * z0 + (a * theta).sin() * z1) / theta.sin()
     return torch.where(parallel, (1 - a) * z0 + a * z1, arc)
     ### END SOLUTION
@@ -603,14 +607,15 @@ def slerp(
 # <details>
 # <summary>Hint 2: nearly the line</summary>
 #
-# `theta = cosine.clamp(-1, 1).acos()`, `parallel = theta < 1e-3`, put 1 in the place of the angles that are too small *before* dividing, and at the end `torch.where(parallel, (1 - a) * z0 + a * z1, arc)`.
+# `parallel = cosine > 1 - 5e-7`, then `theta = torch.where(parallel, 0.0, cosine).acos()`, and at the end `torch.where(parallel, (1 - a) * z0 + a * z1, arc)`.
 #
 # </details>
 #
 # <details>
 # <summary>"The values are right, and the gradients are NaN"</summary>
 #
-# `torch.where` passes a gradient of zero to the branch that is not taken, and zero times infinity is NaN. Replace the small angles before you divide by their sine, not afterwards.
+# `torch.where` passes a gradient of zero to the branch that is not taken, and zero times infinity is NaN. `acos` has an infinite slope at 1, and so has the division by a sine of 0. Replace the cosines of parallel rows, by 0 for example, before you take
+# their angle.
 #
 # </details>
 
@@ -653,7 +658,7 @@ print(f"length of pure noise: {float(p.norm(dim=1).mean()):.1f}")
 # 2. The way from a picture to its noise, and its error against steps.
 # 3. Interpolation along the arc, between noises.
 #
-# **Limits.** Digits of 8 by 8 pixels and a network of three layers are a toy; orderings agree with the paper's, numbers cannot. The energy distance in the space of pixels is blunt: it sees missing contrast sooner than a wrong stroke. Inversion is exact only in the limit of many steps.
+# **Limits.** Digits of 8 by 8 pixels and a network of three layers are a toy: the order of the $\eta$ agrees with the paper's, the place of sigma-hat does not, and numbers cannot. The energy distance in the space of pixels is blunt: it sees missing contrast sooner than a wrong stroke. Inversion is exact only in the limit of many steps.
 #
 # **Cost.** One call of the network per step: 20 for a digit, 20 more for its noise. On a GPU the step itself is one fused kernel (`utils/reference/ddim/fused.py`), and the network is what counts.
 #
