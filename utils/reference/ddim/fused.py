@@ -1,6 +1,6 @@
 """A DDIM step in one pass over memory: a Triton kernel.
 
-The step of ``derivation.ddim_step`` in PyTorch runs about seven elementwise kernels; each reads and writes whole tensors. It is
+The step of ``derivation.ddim_step`` in PyTorch runs eight elementwise kernels; each reads and writes whole tensors. It is
 linear in x_t, eps and noise, so three coefficients and one kernel do: three reads and one write for each number, two and one for
 eta = 0.
 """

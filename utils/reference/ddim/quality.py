@@ -38,9 +38,8 @@ def slerp(
     z0: Float[Tensor, "batch dim"], z1: Float[Tensor, "batch dim"], a: float
 ) -> Float[Tensor, "batch dim"]:
     """Along the arc from z0 (a = 0) to z1 (a = 1), row by row (Shoemake 1985); straight where the rows are nearly parallel."""
-    cosine = torch.nn.functional.cosine_similarity(z0, z1, dim=1).clamp(-1, 1)[:, None]
-    angle = cosine.acos()
-    parallel = angle < 1e-3
-    safe = torch.where(parallel, torch.ones_like(angle), angle)
-    first, second = ((share * safe).sin() / safe.sin() for share in (1 - a, a))
+    cosine = torch.nn.functional.cosine_similarity(z0, z1, dim=1)[:, None]
+    parallel = cosine > 1 - 5e-7
+    angle = torch.where(parallel, 0.0, cosine).acos()  # acos has an infinite slope at 1
+    first, second = ((share * angle).sin() / angle.sin() for share in (1 - a, a))
     return torch.where(parallel, (1 - a) * z0 + a * z1, first * z0 + second * z1)
