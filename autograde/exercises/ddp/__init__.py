@@ -7,6 +7,8 @@ from autograde.exercises.ddp.averaging import (
     loss_factor,
     shard,
 )
+from autograde.exercises.ddp.buckets import launch_bucket, make_buckets, on_grad_ready, timeline
+from autograde.exercises.ddp.real import resume, save_on_rank0, sync_bn_stats, warmup_lr
 from autograde.exercises.ddp.ring import (
     all_gather_ring,
     all_reduce_time,
@@ -30,4 +32,14 @@ EXERCISES = (
     ring_all_reduce,
     all_reduce_time,
     crossing_bytes,
+    # 03_buckets
+    make_buckets,
+    launch_bucket,
+    on_grad_ready,
+    timeline,
+    # 04_real_ddp
+    sync_bn_stats,
+    save_on_rank0,
+    resume,
+    warmup_lr,
 )

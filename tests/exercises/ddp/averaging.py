@@ -137,6 +137,14 @@ def average_gradients_without_the_last(model):
             p.grad /= dist.get_world_size()
 
 
+def average_gradients_of_what_is_there(model):
+    params = [p for p in model.parameters() if p.grad is not None]
+    flat = torch.cat([p.grad.flatten() for p in params])
+    dist.all_reduce(flat)
+    for p, mean in zip(params, flat.split([p.numel() for p in params]), strict=True):
+        p.grad = mean.view_as(p) / dist.get_world_size()
+
+
 LAZY = {
     "loss_factor": [
         lambda sizes, rank, reduction: 1.0,
@@ -160,6 +168,7 @@ LAZY = {
         lambda model: None,
         lambda model: model.zero_grad(),
         average_gradients_without_the_last,
+        average_gradients_of_what_is_there,
     ],
     "accumulate_no_sync": [
         lambda model, loss, batches, average: 0.0,
