@@ -106,7 +106,7 @@ ax.set(
 plotting.caption(fig, "Rank 0 (orange-red) sends N - 1 vectors, the others one. All wait for its connection.")
 
 # %% [markdown]
-# The others send one vector each and then wait, and rank 0 sends and receives more the more ranks there are. With 8 times as many computers the sum takes 7 times as long as with 2. The connections between the other ranks lie idle.
+# The others send one vector each and then wait, and rank 0 sends and receives more the more ranks there are. With 8 ranks the sum takes 7 times as long as with 2. The connections between the other ranks lie idle.
 #
 # ## Notation
 #
