@@ -195,7 +195,7 @@ for n, world in ((1003, 4), (6, 4), (3, 5)):
 #
 # $$ \text{sent in step } s: \ r - s , \qquad \text{received and added in step } s: \ r - s - 1 . $$
 #
-# The sign is easy to get wrong: with $r + s$ a rank sends parts to which nobody has added anything. At the end rank $r$ **owns** the part that it received last, in step $N - 2$. This phase is called **reduce-scatter**.
+# The sign often comes out wrong: with $r + s$ a rank sends parts to which nobody has added anything. At the end rank $r$ **owns** the part that it received last, in step $N - 2$. This phase is called **reduce-scatter**.
 #
 # Sending has a trap of its own. `send(tensor, to)` (as `dist.isend`) only *starts* a message and returns a request; `recv(tensor, source)` (as `dist.recv`) waits until a message is there and writes it into `tensor`. `request.wait()` returns when the other
 # side has received. If every rank waits for its send *before* it receives, nobody ever receives: a **deadlock**. Start the send, receive, then wait.
@@ -631,6 +631,9 @@ def draw_times(world: int, microseconds: float, gigabytes: float, crossing: floa
 
 
 # %% tags=["demo"]
+for size in (1e3, 1e6, 1e9):
+    times = {method: all_reduce_time(method, 16, size, 1e-5, 1e10) * 1e3 for method in METHODS}
+    print(f"{size:13,.0f} bytes:", ", ".join(f"{method} {ms:.2f} ms" for method, ms in times.items()))
 fig = draw_times(16, 10, 10)
 
 # %% [markdown]
@@ -738,5 +741,5 @@ widgets.explore(
 # ## Sources
 #
 # - P. Patarasuk, X. Yuan, *Bandwidth Optimal All-reduce Algorithms for Clusters of Workstations*, Journal of Parallel and Distributed Computing 69 (2009): the ring, and the proof that no algorithm sends less.
-# - A. Sergeev, M. Del Balso, *Horovod: fast and easy distributed deep learning in TensorFlow* (2018), arXiv:1802.05799, section 3: the ring against parameter servers in deep learning.
+# - A. Sergeev, M. Del Balso, the paper on *Horovod* (2018), arXiv:1802.05799, section 3: the ring against parameter servers in deep learning.
 # - PyTorch, [`torch.distributed`](https://docs.pytorch.org/docs/stable/distributed.html): `isend`, `recv`, `all_reduce`.

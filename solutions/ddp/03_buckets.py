@@ -562,5 +562,5 @@ widgets.explore(
 # ## Sources
 #
 # - S. Li, Y. Zhao, R. Varma and others, *PyTorch Distributed: Experiences on Accelerating Data Parallel Training* (2020), arXiv:2006.15704, section 3.2: bucketing, overlap, and why the order of the buckets must be the same.
-# - A. Sergeev, M. Del Balso, *Horovod: fast and easy distributed deep learning in TensorFlow* (2018), arXiv:1802.05799: small tensors are put together before they are sent (tensor fusion).
+# - A. Sergeev, M. Del Balso, the paper on *Horovod* (2018), arXiv:1802.05799: small tensors are put together before they are sent (tensor fusion).
 # - PyTorch, [`DistributedDataParallel`](https://docs.pytorch.org/docs/stable/generated/torch.nn.parallel.DistributedDataParallel.html): `bucket_cap_mb`, `find_unused_parameters`, `gradient_as_bucket_view`.
