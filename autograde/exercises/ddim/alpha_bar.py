@@ -91,6 +91,18 @@ def _detached(betas: Tensor) -> Tensor:
     return (1 - betas).detach().cumprod(0)
 
 
+def _logarithm(betas: Tensor) -> Tensor:
+    return (1 - betas).log().cumsum(0)
+
+
+def _amplitude_lost(betas: Tensor) -> Tensor:
+    return (1 - betas.sqrt()).cumprod(0)
+
+
+def _squared_factors(betas: Tensor) -> Tensor:
+    return (1 - betas).square().cumprod(0)
+
+
 alpha_bar = Exercise(
     reference.alpha_bar,
     requirements=(
@@ -157,5 +169,12 @@ alpha_bar = Exercise(
             "The values are right, but no gradient flows to betas: you detached, or left torch in between.",
             _detached,
         ),
+        Mistake(
+            "You return the logarithm. Take its exponential, or multiply the factors 1 - beta.", _logarithm
+        ),
+        Mistake(
+            "You took the root of beta. beta is a variance already: the factor is 1 - beta.", _amplitude_lost
+        ),
+        Mistake("You squared the factors. 1 - beta is a share of variance already.", _squared_factors),
     ),
 )

@@ -30,9 +30,10 @@ class Toy:
         self.times: list[Tensor] = []
 
     def model(self, x: Tensor, t: Tensor) -> Tensor:
-        """A noise that depends on x and t."""
-        times = torch.as_tensor(t).expand(len(x))
-        self.times.append(times.detach().clone())
+        """A noise that depends on x and t. That t is one time for each picture is looked at where calls are counted."""
+        given = torch.as_tensor(t)
+        self.times.append(given.detach().clone())
+        times = given.expand(len(x))
         return torch.sin(x @ self.U + (3.0 * times.to(x.dtype) / self.T)[:, None])
 
     def step(self, x: Tensor, eps: Tensor, ab_t: float, ab_s: float) -> Tensor:
@@ -40,12 +41,18 @@ class Toy:
         a, b = float(ab_t), float(ab_s)
         return 0.8 * torch.cos(x * (1 - 0.3 * a)) + 0.4 * (b - a) * eps + 0.2 * b * x
 
+    def told(self) -> Tensor:
+        """What the model got for t, one row for each call; a flat tensor where not every call got one time for each picture."""
+        if len({tuple(t.shape) for t in self.times}) == 1:
+            return torch.stack(self.times)
+        return torch.cat([t.reshape(-1) for t in self.times]) if self.times else torch.zeros(0)
+
 
 def _call(implementation: Implementation, toy: Toy, inputs: Inputs) -> Any:
     given = {**inputs, "ab": inputs["ab"].detach()}  # levels are handed on as floats, which carry no gradient
     return implementation(
         lambda x, t: toy.model(x, t),
-        lambda *handed: toy.step(*handed),
+        lambda x, eps, ab_t, ab_s: toy.step(x, eps, ab_t, ab_s),
         *(given[name] for name in ("x0", "times", "ab")),
     )
 
@@ -59,8 +66,7 @@ def asked(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
     """The noise, the calls of the model, and the times that it gets."""
     toy = Toy(inputs)
     value = _call(implementation, toy, inputs)
-    times = torch.stack([t.reshape(-1)[0] for t in toy.times]) if toy.times else torch.zeros(0)
-    return {"calls of the model": len(toy.times), "times that the model gets": times, "value": value}
+    return {"calls of the model": len(toy.times), "times that the model gets": toy.told(), "value": value}
 
 
 def _batch(batch: int, dim: int, T: int, times: tuple[int, ...]) -> Callable[[Draw], Inputs]:
@@ -78,6 +84,12 @@ def _batch(batch: int, dim: int, T: int, times: tuple[int, ...]) -> Callable[[Dr
 def _in_double(source: Draw) -> Inputs:
     drawn: Inputs = map_floats(_batch(5, 4, 20, (19, 9, 3))(source), lambda tensor: tensor.double() / 1.1)
     return drawn
+
+
+def _bright(source: Draw) -> Inputs:
+    """Values far beyond 1, which a clipped answer loses. The toy step shrinks them, so a single one."""
+    drawn = _batch(4, 3, 20, (4,))(source)
+    return {**drawn, "x0": 60 * drawn["x0"]}
 
 
 def _strided(source: Draw) -> Inputs:
@@ -189,6 +201,51 @@ def _detached(model: Model, step: Level, x0: Tensor, times: Tensor, ab: Tensor) 
     return _loop(model, step, x0, times, ab, detach=True)
 
 
+def _one_number(model: Model, step: Level, x0: Tensor, times: Tensor, ab: Tensor) -> Tensor:
+    return _loop(lambda x, t: model(x, t[0]), step, x0, times, ab)
+
+
+def _times_as_floats(model: Model, step: Level, x0: Tensor, times: Tensor, ab: Tensor) -> Tensor:
+    return _loop(lambda x, t: model(x, t.float()), step, x0, times, ab)
+
+
+def _first_step_left_out(model: Model, step: Level, x0: Tensor, times: Tensor, ab: Tensor) -> Tensor:
+    x = x0
+    for k in range(len(times) - 1, 0, -1):
+        x = step(x, model(x, times[k].expand(len(x))), float(ab[times[k]]), float(ab[times[k - 1]]))
+    return x
+
+
+def _lowest_time_always(model: Model, step: Level, x0: Tensor, times: Tensor, ab: Tensor) -> Tensor:
+    return _loop(lambda x, t: model(x, times[-1].expand(len(x))), step, x0, times, ab)
+
+
+def _highest_told_first(model: Model, step: Level, x0: Tensor, times: Tensor, ab: Tensor) -> Tensor:
+    x, level, now = x0, 1.0, times[0]
+    for t in times.flip(0):
+        x = step(x, model(x, now.expand(len(x))), level, float(ab[t]))
+        level, now = float(ab[t]), t
+    return x
+
+
+def _in_one_step(model: Model, step: Level, x0: Tensor, times: Tensor, ab: Tensor) -> Tensor:
+    return step(x0, model(x0, times[-1].expand(len(x0))), 1.0, float(ab[times[0]]))
+
+
+def _on_to_the_end(model: Model, step: Level, x0: Tensor, times: Tensor, ab: Tensor) -> Tensor:
+    x = _loop(model, step, x0, times, ab)
+    return step(x, model(x, times[0].expand(len(x))), float(ab[times[0]]), float(ab[-1]))
+
+
+def _roots_handed_on(model: Model, step: Level, x0: Tensor, times: Tensor, ab: Tensor) -> Tensor:
+    return _loop(model, step, x0, times, ab.sqrt())
+
+
+def _without_gradients(model: Model, step: Level, x0: Tensor, times: Tensor, ab: Tensor) -> Tensor:
+    with torch.no_grad():
+        return _loop(model, step, x0, times, ab)
+
+
 def _in_place(model: Model, step: Level, x0: Tensor, times: Tensor, ab: Tensor) -> Tensor:
     return x0.copy_(_loop(model, step, x0.clone(), times, ab))
 
@@ -208,7 +265,20 @@ def _twice_per_step(observed: Mapping[tuple[str, str], Observation]) -> bool:
     """Each time that the model gets comes twice in a row."""
     seen = [one for (name, _), one in observed.items() if name == _COUNTED and one.raised is None]
     times = [one.value["times that the model gets"].data for one in seen]
-    return bool(times) and all(len(t) > 2 and torch.equal(t[::2], t[1::2]) and t[1] != t[-1] for t in times)
+    return bool(times) and all(
+        len(t) > 2 and torch.equal(t[::2], t[1::2]) and not torch.equal(t[1], t[-1]) for t in times
+    )
+
+
+def _one_number_told(observed: Mapping[tuple[str, str], Observation]) -> bool:
+    """The right times, but one number in each call."""
+    seen = [one for (name, _), one in observed.items() if name == _COUNTED and one.raised is None]
+    told = [one.value["times that the model gets"].data for one in seen]
+    calls = [one.value["calls of the model"] for one in seen]
+    return bool(told) and all(
+        t.dtype == torch.int64 and t[0].numel() == 1 and len(t) == n and n == len(t.unique()) + 1
+        for t, n in zip(told, calls, strict=True)
+    )
 
 
 ddim_invert = Exercise(
@@ -222,6 +292,7 @@ ddim_invert = Exercise(
                 Case("times that are not evenly spaced, the lowest 2", _batch(5, 5, 30, (29, 11, 10, 2))),
                 Case("a batch of one", _batch(1, 6, 20, (19, 12, 5, 0))),
                 Case("pictures in float64", _in_double),
+                Case("values far beyond 1", _bright),
                 Case("7 pictures, 6 of 40 times", _batch(7, 2, 40, (39, 30, 21, 12, 5, 1)), shown=False),
             ),
             inverted,
@@ -290,6 +361,38 @@ ddim_invert = Exercise(
             "You call the model twice per step. One call is enough; keep its result.",
             _called_twice,
             recognise=_twice_per_step,
+        ),
+        Mistake(
+            "You hand the model one number for t. It wants a time for each picture: here.expand(len(x)).",
+            _one_number,
+            recognise=_one_number_told,
+        ),
+        Mistake(
+            "The model gets times as floats. It wants whole numbers, int64: hand them on as they are.",
+            _times_as_floats,
+        ),
+        Mistake(
+            "The first step is missing: from the clean picture, alpha-bar = 1, to the lowest time, times[-1].",
+            _first_step_left_out,
+        ),
+        Mistake(
+            "The model gets times[-1] in every step. Hand it the time at which x is now.", _lowest_time_always
+        ),
+        Mistake(
+            "For the first step the model gets times[0]. The clean picture counts as the lowest time, times[-1].",
+            _highest_told_first,
+        ),
+        Mistake("You go up in one step. Visit all times, from the last to the first.", _in_one_step),
+        Mistake(
+            "You make a step too many: the noise is at times[0], and nothing comes after it.", _on_to_the_end
+        ),
+        Mistake(
+            "You hand roots of alpha-bar to the step. It takes alpha-bar, and takes the roots itself.",
+            _roots_handed_on,
+        ),
+        Mistake(
+            "The values are right, but you switched gradients off inside. Leave that to the caller.",
+            _without_gradients,
         ),
     ),
 )

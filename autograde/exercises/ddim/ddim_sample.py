@@ -32,9 +32,10 @@ class Toy:
         self.levels: list[float] = []
 
     def model(self, x: Tensor, t: Tensor) -> Tensor:
-        """A noise that depends on x and t; t has to be one time for each picture."""
-        times = torch.as_tensor(t).expand(len(x))
-        self.times.append(times.detach().clone())
+        """A noise that depends on x and t. That t is one time for each picture is looked at where calls are counted."""
+        given = torch.as_tensor(t)
+        self.times.append(given.detach().clone())
+        times = given.expand(len(x))
         return torch.sin(x @ self.U + (3.0 * times.to(x.dtype) / self.T)[:, None])
 
     def step(self, x: Tensor, eps: Tensor, ab_t: float, ab_s: float, eta: float, noise: Tensor) -> Tensor:
@@ -48,12 +49,18 @@ class Toy:
             + eta * math.sqrt(1 - a) * noise
         )
 
+    def told(self) -> Tensor:
+        """What the model got for t, one row for each call; a flat tensor where not every call got one time for each picture."""
+        if len({tuple(t.shape) for t in self.times}) == 1:
+            return torch.stack(self.times)
+        return torch.cat([t.reshape(-1) for t in self.times]) if self.times else torch.zeros(0)
+
 
 def _call(implementation: Implementation, toy: Toy, inputs: Inputs) -> Any:
     given = {**inputs, "ab": inputs["ab"].detach()}  # levels are handed on as floats, which carry no gradient
     return implementation(
         lambda x, t: toy.model(x, t),
-        lambda *handed: toy.step(*handed),
+        lambda x, eps, ab_t, ab_s, eta, noise: toy.step(x, eps, ab_t, ab_s, eta, noise),
         *(given[name] for name in ("x_T", "times", "ab", "eta", "noise")),
     )
 
@@ -67,8 +74,7 @@ def asked(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
     """The samples, the calls of the model, and the times that it gets."""
     toy = Toy(inputs)
     value = _call(implementation, toy, inputs)
-    times = torch.stack([t.reshape(-1)[0] for t in toy.times]) if toy.times else torch.zeros(0)
-    return {"calls of the model": len(toy.times), "times that the model gets": times, "value": value}
+    return {"calls of the model": len(toy.times), "times that the model gets": toy.told(), "value": value}
 
 
 def _batch(batch: int, dim: int, T: int, times: tuple[int, ...], eta: float) -> Callable[[Draw], Inputs]:
@@ -90,6 +96,12 @@ def _in_double(source: Draw) -> Inputs:
         _batch(5, 4, 20, (19, 9, 3), 0.5)(source), lambda tensor: tensor.double() / 1.1
     )
     return drawn
+
+
+def _bright(source: Draw) -> Inputs:
+    """Values far beyond 1, which a clipped answer loses."""
+    drawn = _batch(4, 3, 20, (19, 12, 6), 0.9)(source)
+    return {**drawn, "x_T": 30 * drawn["x_T"], "noise": 30 * drawn["noise"]}
 
 
 def _strided(source: Draw) -> Inputs:
@@ -304,6 +316,56 @@ def _detached(
     return _loop(model, step, x_T, times, ab, eta, noise, detach=True)
 
 
+def _one_number(
+    model: Model, step: Step, x_T: Tensor, times: Tensor, ab: Tensor, eta: float, noise: Tensor
+) -> Tensor:
+    return _loop(lambda x, t: model(x, t[0]), step, x_T, times, ab, eta, noise)
+
+
+def _one_by_one(
+    model: Model, step: Step, x_T: Tensor, times: Tensor, ab: Tensor, eta: float, noise: Tensor
+) -> Tensor:
+    rows = [_loop(model, step, x_T[i : i + 1], times, ab, eta, noise[:, i : i + 1]) for i in range(len(x_T))]
+    return torch.cat(rows)
+
+
+def _no_noise_at_the_end(
+    model: Model, step: Step, x_T: Tensor, times: Tensor, ab: Tensor, eta: float, noise: Tensor
+) -> Tensor:
+    return _loop(model, step, x_T, times, ab, eta, noise, fresh="not at the end")
+
+
+def _times_as_floats(
+    model: Model, step: Step, x_T: Tensor, times: Tensor, ab: Tensor, eta: float, noise: Tensor
+) -> Tensor:
+    return _loop(lambda x, t: model(x, t.float()), step, x_T, times, ab, eta, noise)
+
+
+def _levels_exchanged(
+    model: Model, step: Step, x_T: Tensor, times: Tensor, ab: Tensor, eta: float, noise: Tensor
+) -> Tensor:
+    return _loop(model, lambda x, e, a, b, h, z: step(x, e, b, a, h, z), x_T, times, ab, eta, noise)
+
+
+def _roots_handed_on(
+    model: Model, step: Step, x_T: Tensor, times: Tensor, ab: Tensor, eta: float, noise: Tensor
+) -> Tensor:
+    return _loop(model, step, x_T, times, ab.sqrt(), eta, noise)
+
+
+def _first_time_left_out(
+    model: Model, step: Step, x_T: Tensor, times: Tensor, ab: Tensor, eta: float, noise: Tensor
+) -> Tensor:
+    return _loop(model, step, x_T, times[1:], ab, eta, noise[1:]) if len(times) > 1 else x_T
+
+
+def _without_gradients(
+    model: Model, step: Step, x_T: Tensor, times: Tensor, ab: Tensor, eta: float, noise: Tensor
+) -> Tensor:
+    with torch.no_grad():
+        return _loop(model, step, x_T, times, ab, eta, noise)
+
+
 def _in_place(
     model: Model, step: Step, x_T: Tensor, times: Tensor, ab: Tensor, eta: float, noise: Tensor
 ) -> Tensor:
@@ -315,7 +377,27 @@ def _called_twice_per_step(observed: Mapping[tuple[str, str], Observation]) -> b
     seen = [one for (name, _), one in observed.items() if name == _COUNTED and one.raised is None]
     found = [(one.value["calls of the model"], one.value["times that the model gets"].data) for one in seen]
     return bool(found) and all(
-        calls == 2 * len(set(times.tolist())) and times[0] == times[1] for calls, times in found
+        calls == 2 * len(times.unique()) and torch.equal(times[0], times[1]) for calls, times in found
+    )
+
+
+def _one_number_told(observed: Mapping[tuple[str, str], Observation]) -> bool:
+    """The right times, but one number in each call."""
+    seen = [one for (name, _), one in observed.items() if name == _COUNTED and one.raised is None]
+    told = [one.value["times that the model gets"].data for one in seen]
+    calls = [one.value["calls of the model"] for one in seen]
+    return bool(told) and all(
+        t.dtype == torch.int64 and t[0].numel() == 1 and len(t) == n == len(t.unique())
+        for t, n in zip(told, calls, strict=True)
+    )
+
+
+def _picture_by_picture(observed: Mapping[tuple[str, str], Observation]) -> bool:
+    """More calls than times, each for one picture."""
+    seen = [one for (name, _), one in observed.items() if name == _COUNTED and one.raised is None]
+    found = [(one.value["calls of the model"], one.value["times that the model gets"].data) for one in seen]
+    return bool(found) and all(
+        t.dim() == 2 and t.shape[1] == 1 and calls > len(t.unique()) for calls, t in found
     )
 
 
@@ -333,6 +415,7 @@ ddim_sample = Exercise(
                 Case("a batch of one, eta = 0", _batch(1, 6, 20, (19, 12, 5, 0), 0.0)),
                 Case("all times of a schedule", _batch(3, 2, 6, (5, 4, 3, 2, 1, 0), 1.0)),
                 Case("pictures in float64", _in_double),
+                Case("values far beyond 1", _bright),
                 Case("7 pictures, 6 of 40 times", _batch(7, 2, 40, (39, 30, 21, 12, 5, 1), 0.8), shown=False),
             ),
             sampled,
@@ -421,5 +504,38 @@ ddim_sample = Exercise(
         Mistake("You clip x to [-1, 1] after each step. A noisy picture is larger than that.", _clipped),
         Mistake("The values are right, but the model gets a detached x, and gradients are lost.", _detached),
         Mistake("You write the samples into x_T. The caller still needs that noise.", _in_place),
+        Mistake(
+            "You hand the model one number for t. It wants a time for each picture: t.expand(len(x)).",
+            _one_number,
+            recognise=_one_number_told,
+        ),
+        Mistake(
+            "You run the loop for one picture at a time. Hand the model the whole batch at once.",
+            _one_by_one,
+            recognise=_picture_by_picture,
+        ),
+        Mistake(
+            "You leave the noise out of the last step. Hand on noise[k] and eta always: the step itself adds none at alpha-bar = 1.",
+            _no_noise_at_the_end,
+        ),
+        Mistake(
+            "The model gets times as floats. It wants whole numbers, int64: hand them on as they are.",
+            _times_as_floats,
+        ),
+        Mistake(
+            "You exchanged the two levels: a step goes from where x is to the next, cleaner level.",
+            _levels_exchanged,
+        ),
+        Mistake(
+            "You hand roots of alpha-bar to the step. It takes alpha-bar, and takes the roots itself.",
+            _roots_handed_on,
+        ),
+        Mistake(
+            "You leave out the first step. x_T is at times[0]: ask the model there.", _first_time_left_out
+        ),
+        Mistake(
+            "The values are right, but you switched gradients off inside. Leave that to the caller.",
+            _without_gradients,
+        ),
     ),
 )

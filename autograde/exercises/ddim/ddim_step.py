@@ -198,6 +198,42 @@ def _own_noise(xt: Tensor, eps: Tensor, ab_t: float, ab_s: float, eta: float, no
     return _step(xt, eps, ab_t, ab_s, eta, torch.randn_like(noise))
 
 
+def _deviations_subtracted(
+    xt: Tensor, eps: Tensor, ab_t: float, ab_s: float, eta: float, noise: Tensor
+) -> Tensor:
+    sd = reference.sigma(ab_t, ab_s, eta)
+    x0 = reference.predict_x0(xt, eps, ab_t)
+    return math.sqrt(ab_s) * x0 + (math.sqrt(1 - ab_s) - sd) * eps + sd * noise
+
+
+def _share_of_all_noise(
+    xt: Tensor, eps: Tensor, ab_t: float, ab_s: float, eta: float, noise: Tensor
+) -> Tensor:
+    x0 = reference.predict_x0(xt, eps, ab_t)
+    mixed = math.sqrt(1 - eta**2) * eps + eta * noise
+    return math.sqrt(ab_s) * x0 + math.sqrt(1 - ab_s) * mixed
+
+
+def _direction_of_ddpm(
+    xt: Tensor, eps: Tensor, ab_t: float, ab_s: float, eta: float, noise: Tensor
+) -> Tensor:
+    ddpm = reference.ddim_step(xt, eps, ab_t, ab_s, 1.0, noise * 0)
+    return ddpm + reference.sigma(ab_t, ab_s, eta) * noise
+
+
+def _inputs_exchanged(xt: Tensor, eps: Tensor, ab_t: float, ab_s: float, eta: float, noise: Tensor) -> Tensor:
+    return reference.ddim_step(eps, xt, ab_t, ab_s, eta, noise)
+
+
+def _noisy_at_the_end(xt: Tensor, eps: Tensor, ab_t: float, ab_s: float, eta: float, noise: Tensor) -> Tensor:
+    return reference.ddim_step(xt, eps, ab_t, ab_s, eta, noise) if ab_s < 1 else xt
+
+
+def _detached_picture(xt: Tensor, eps: Tensor, ab_t: float, ab_s: float, eta: float, noise: Tensor) -> Tensor:
+    x0 = reference.predict_x0(xt, eps, ab_t)
+    return reference.ddim_step(xt, eps, ab_t, ab_s, eta, noise) + math.sqrt(ab_s) * (x0.detach() - x0)
+
+
 def _in_place(xt: Tensor, eps: Tensor, ab_t: float, ab_s: float, eta: float, noise: Tensor) -> Tensor:
     return xt.copy_(_step(xt.clone(), eps, ab_t, ab_s, eta, noise))
 
@@ -282,5 +318,25 @@ ddim_step = Exercise(
         Mistake("The picture enters at full strength. Its factor is sqrt(ab_s).", _picture_at_full_strength),
         Mistake("You draw noise of your own. Use the noise that comes in.", _own_noise),
         Mistake("You write the result into xt. The caller still needs it: return a new tensor.", _in_place),
+        Mistake(
+            "The direction has the factor sqrt(1 - ab_s) - sigma. Variances are subtracted, under the root: 1 - ab_s - sigma^2.",
+            _deviations_subtracted,
+        ),
+        Mistake(
+            "Your sigma is eta sqrt(1 - ab_s). That keeps the marginals too, but for eta = 1 it is not DDPM's: use your function sigma.",
+            _share_of_all_noise,
+        ),
+        Mistake(
+            "Only your fresh noise depends on eta, and the direction is that of eta = 1. Both need the same sigma.",
+            _direction_of_ddpm,
+        ),
+        Mistake("You exchanged xt and eps. The noisy picture comes first.", _inputs_exchanged),
+        Mistake(
+            "At ab_s = 1 you return x_t. The last step ends at the predicted picture.", _noisy_at_the_end
+        ),
+        Mistake(
+            "The values are right, but the predicted picture is detached, which changes the gradients.",
+            _detached_picture,
+        ),
     ),
 )

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from autograde.exercise import Case, Draw, Exercise, Mistake, Requirement
+from autograde.exercise import Case, Draw, Exercise, Mistake, Requirement, Tolerance
 from autograde.nests import map_floats
 from autograde.observe import Inputs
 from utils.reference import ddim as reference
@@ -41,6 +41,11 @@ def _strided(source: Draw) -> Inputs:
 def _in_double(source: Draw) -> Inputs:
     drawn: Inputs = map_floats(_sets(6, 9, 4)(source), lambda tensor: tensor.double() / 1.1)
     return drawn
+
+
+def _far_out(source: Draw) -> Inputs:
+    """Far from the origin the squares are large, and so is what is lost where they cancel."""
+    return {"a": 30 + source.normal(8, 3), "b": 31 + source.normal(10, 3)}
 
 
 def _distances(a: Tensor, b: Tensor) -> Tensor:
@@ -144,6 +149,59 @@ def _of_means(a: Tensor, b: Tensor) -> float:
     return float((a.mean(0) - b.mean(0)).norm())
 
 
+def _zeros_dropped(a: Tensor, b: Tensor) -> float:
+    within = [
+        d[d > 0].mean() if bool((d > 0).any()) else 0 * d.sum() for d in (_distances(a, a), _distances(b, b))
+    ]
+    return float(2 * _distances(a, b).mean() - within[0] - within[1])
+
+
+def _sizes_exchanged(a: Tensor, b: Tensor) -> float:
+    n, m = len(a), len(b)
+    within = _distances(a, a).sum() / (m * (m - 1)) + _distances(b, b).sum() / (n * (n - 1))
+    return float(2 * _distances(a, b).mean() - within)
+
+
+def _cut_to_equal_size(a: Tensor, b: Tensor) -> float:
+    n = min(len(a), len(b))
+    return _estimate(a[:n], b[:n])
+
+
+def _halved(a: Tensor, b: Tensor) -> float:
+    return 0.5 * _estimate(a, b)
+
+
+def _number_by_number(a: Tensor, b: Tensor) -> float:
+    return _estimate(a.reshape(-1, 1), b.reshape(-1, 1))
+
+
+def _one_set_biased(a: Tensor, b: Tensor) -> float:
+    within = _distances(a, a).mean() + _distances(b, b).sum() / (len(b) * (len(b) - 1))
+    return float(2 * _distances(a, b).mean() - within)
+
+
+def _summed(a: Tensor, b: Tensor) -> float:
+    return float(2 * _distances(a, b).sum() - _distances(a, a).sum() - _distances(b, b).sum())
+
+
+def _columns(a: Tensor, b: Tensor) -> float:
+    """Distances between columns, where the sets have as many points."""
+    return _estimate(a.t(), b.t()) if len(a) == len(b) else _estimate(a, b)
+
+
+def _squares_expanded(a: Tensor, b: Tensor) -> float:
+    def measure(x: Tensor, y: Tensor) -> Tensor:
+        square = x.square().sum(1)[:, None] + y.square().sum(1) - 2 * x @ y.t()
+        return square.clamp(min=0).sqrt()
+
+    return _estimate(a, b, measure=measure)
+
+
+_DIFFERENCE = Tolerance(
+    4.0,
+    "Three means nearly cancel; summed in another order in float32 they were up to 15 units away, half a tolerance.",
+)
+
 energy_distance = Exercise(
     reference.energy_distance,
     requirements=(
@@ -156,9 +214,11 @@ energy_distance = Exercise(
                 Case("points on a line", _sets(12, 7, 1)),
                 Case("points in float64", _in_double),
                 Case("sets that are not contiguous", _strided),
+                Case("points far from the origin", _far_out),
                 Case("25 and 20 points of 8 numbers", _sets(25, 20, 8, 0.3), shown=False),
             ),
             points=2,
+            tolerance=_DIFFERENCE,
         ),
         Requirement(
             "equal sets, and equal points",
@@ -166,6 +226,7 @@ energy_distance = Exercise(
                 Case("the same points in another order", _same_points),
                 Case("points that occur twice", _repeated),
             ),
+            tolerance=_DIFFERENCE,
         ),
     ),
     mistakes=(
@@ -217,5 +278,35 @@ energy_distance = Exercise(
         ),
         Mistake("You pair point k of one set with point k of the other. Take all pairs.", _row_by_row),
         Mistake("You compare the means of the two sets. Take distances between points.", _of_means),
+        Mistake(
+            "You leave out all distances that are 0. Equal points at different positions are a pair: leave out the diagonal only.",
+            _zeros_dropped,
+        ),
+        Mistake(
+            "You exchanged N and M within the sets: each set divides by its own number of pairs.",
+            _sizes_exchanged,
+        ),
+        Mistake(
+            "You cut both sets to the same size. Use all points: the sets may have different sizes.",
+            _cut_to_equal_size,
+        ),
+        Mistake("Your result is half of the energy distance. Leave the factor out.", _halved),
+        Mistake(
+            "You take distances between single numbers. Each row is one point: add squares over its numbers.",
+            _number_by_number,
+        ),
+        Mistake(
+            "In the first set you count each point's distance to itself. Divide by N (N - 1).",
+            _one_set_biased,
+        ),
+        Mistake(
+            "You add up distances. Take the mean over pairs: divide each sum by its number of pairs.", _summed
+        ),
+        Mistake("You take distances between columns. The points are the rows.", _columns),
+        Mistake(
+            "You expand |a - b|^2 into two squares and a product. Their digits cancel, and a point's distance to itself is not 0: "
+            "subtract first, or call torch.cdist.",
+            _squares_expanded,
+        ),
     ),
 )

@@ -170,6 +170,26 @@ def _one_by_one(model: Model, x0: Tensor, t: Tensor, eps: Tensor, ab: Tensor) ->
     return (torch.cat(rows) - eps).square().mean()
 
 
+def _picture_and_noise_exchanged(model: Model, x0: Tensor, t: Tensor, eps: Tensor, ab: Tensor) -> Tensor:
+    return (model(_noisy(eps, t, x0, ab), t) - eps).square().mean()
+
+
+def _variance_of_error(model: Model, x0: Tensor, t: Tensor, eps: Tensor, ab: Tensor) -> Tensor:
+    return _error(model, x0, t, eps, ab).var(correction=0)
+
+
+def _mean_before_square(model: Model, x0: Tensor, t: Tensor, eps: Tensor, ab: Tensor) -> Tensor:
+    return _error(model, x0, t, eps, ab).mean().square()
+
+
+def _first_time_for_all(model: Model, x0: Tensor, t: Tensor, eps: Tensor, ab: Tensor) -> Tensor:
+    return (model(_noisy(x0, t, eps, ab), t[:1].expand(len(t))) - eps).square().mean()
+
+
+def _number_returned(model: Model, x0: Tensor, t: Tensor, eps: Tensor, ab: Tensor) -> float:
+    return _error(model, x0, t, eps, ab).square().mean().item()
+
+
 def _calls(observed: Any) -> list[tuple[int, int]]:
     """For each case in which calls are counted: how many, and of how many pictures the first."""
     return [
@@ -276,6 +296,25 @@ eps_loss = Exercise(
             "You call the model for one picture at a time. Hand it the whole batch at once.",
             _one_by_one,
             recognise=_called_one_by_one,
+        ),
+        Mistake(
+            "You exchanged picture and noise in x_t: sqrt(alpha-bar_t) belongs to x0.",
+            _picture_and_noise_exchanged,
+        ),
+        Mistake(
+            "You return the variance of the error, which does not see its mean. Average the squares.",
+            _variance_of_error,
+        ),
+        Mistake(
+            "You average before you square, so errors of both signs cancel. Square first.",
+            _mean_before_square,
+        ),
+        Mistake(
+            "The model gets the first time for all pictures. Hand it the whole of t.", _first_time_for_all
+        ),
+        Mistake(
+            "You return a Python number, from which nothing can be learned. Return the tensor, without item().",
+            _number_returned,
         ),
     ),
 )

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from autograde.exercise import Case, Draw, Exercise, Mistake, Requirement
+from autograde.exercise import Case, Draw, Exercise, Mistake, Requirement, Tolerance
 from autograde.exercises.ddim.inputs import number
 from autograde.nests import map_floats
 from autograde.observe import Inputs, Observation
@@ -205,6 +205,88 @@ def _not_divided(x: Tensor, ab_t: float, means: Tensor, stds: Tensor, weights: T
     return _solve(x, ab_t, means, stds, weights, divided=False)
 
 
+def _by_the_picture(x: Tensor, ab_t: float, means: Tensor, stds: Tensor, weights: Tensor) -> Tensor:
+    """The expected picture first; its noise is 0 / 0 where nothing was added."""
+    eps = reference.gmm_eps(x, ab_t, means, stds, weights)
+    picture = (x - math.sqrt(1 - ab_t) * eps) / math.sqrt(ab_t)
+    nothing = torch.full_like(x, float("nan")) if ab_t == 1 else torch.zeros_like(x)
+    return (x - math.sqrt(ab_t) * picture) / math.sqrt(max(1 - ab_t, 1e-9)) + nothing
+
+
+def _infinite_without_noise(observed: Mapping[tuple[str, str], Observation]) -> bool:
+    """Infinity or NaN in the case without noise, and in no other."""
+    finite = {
+        case: bool(leaf.data.isfinite().all())
+        for (_, case), one in observed.items()
+        if one.raised is None
+        for _, leaf in leaves(one.value)
+        if isinstance(leaf, SeenTensor)
+    }
+    return not finite.pop("no noise, ab_t = 1") and all(finite.values())
+
+
+def _added_below(x: Tensor, ab_t: float, means: Tensor, stds: Tensor, weights: Tensor) -> Tensor:
+    var = ab_t * stds**2 + 1 - ab_t
+    away = x[:, None] - math.sqrt(ab_t) * means
+    p = (weights.log() - 0.5 * x.shape[1] * var.log() - away.square().sum(-1) / (2 * var)).float().exp()
+    shares = (p / (p.sum(1, keepdim=True) + 1e-12)).to(x)
+    return math.sqrt(1 - ab_t) * (shares[..., None] * away / var[:, None]).sum(1)
+
+
+def _deviation_divides(x: Tensor, ab_t: float, means: Tensor, stds: Tensor, weights: Tensor) -> Tensor:
+    var, away, shares = _parts(x, ab_t, means, stds, weights)
+    return math.sqrt(1 - ab_t) * (shares[..., None] * away / var.sqrt()[:, None]).sum(1)
+
+
+def _averages_first(x: Tensor, ab_t: float, means: Tensor, stds: Tensor, weights: Tensor) -> Tensor:
+    var, away, shares = _parts(x, ab_t, means, stds, weights)
+    return math.sqrt(1 - ab_t) * (shares[..., None] * away).sum(1) / (shares @ var)[:, None]
+
+
+def _mean_over_components(x: Tensor, ab_t: float, means: Tensor, stds: Tensor, weights: Tensor) -> Tensor:
+    var, away, shares = _parts(x, ab_t, means, stds, weights)
+    return math.sqrt(1 - ab_t) * (shares[..., None] * away / var[:, None]).mean(1)
+
+
+def _weights_without_logarithm(
+    x: Tensor, ab_t: float, means: Tensor, stds: Tensor, weights: Tensor
+) -> Tensor:
+    return reference.gmm_eps(x, ab_t, means, stds, weights.exp())
+
+
+def _weights_after_softmax(x: Tensor, ab_t: float, means: Tensor, stds: Tensor, weights: Tensor) -> Tensor:
+    var, away, shares = _parts(x, ab_t, means, stds, torch.ones_like(weights))
+    return math.sqrt(1 - ab_t) * ((shares * weights)[..., None] * away / var[:, None]).sum(1)
+
+
+def _mean_square_distance(x: Tensor, ab_t: float, means: Tensor, stds: Tensor, weights: Tensor) -> Tensor:
+    var, away, _ = _parts(x, ab_t, means, stds, weights)
+    logits = weights.log() - 0.5 * x.shape[1] * var.log() - away.square().mean(-1) / (2 * var)
+    return math.sqrt(1 - ab_t) * (logits.softmax(1)[..., None] * away / var[:, None]).sum(1)
+
+
+def _shares_per_dimension(x: Tensor, ab_t: float, means: Tensor, stds: Tensor, weights: Tensor) -> Tensor:
+    var, away, _ = _parts(x, ab_t, means, stds, weights)
+    logits = (weights.log() - 0.5 * var.log())[:, None] - away.square() / (2 * var[:, None])
+    return math.sqrt(1 - ab_t) * (logits.softmax(1) * away / var[:, None]).sum(1)
+
+
+def _number_of_components(x: Tensor, ab_t: float, means: Tensor, stds: Tensor, weights: Tensor) -> Tensor:
+    var, away, _ = _parts(x, ab_t, means, stds, weights)
+    logits = weights.log() - 0.5 * len(means) * var.log() - away.square().sum(-1) / (2 * var)
+    return math.sqrt(1 - ab_t) * (logits.softmax(1)[..., None] * away / var[:, None]).sum(1)
+
+
+def _parts(
+    x: Tensor, ab_t: float, means: Tensor, stds: Tensor, weights: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Variances, differences and shares."""
+    var = ab_t * stds**2 + 1 - ab_t
+    away = x[:, None] - math.sqrt(ab_t) * means
+    logits = weights.log() - 0.5 * x.shape[1] * var.log() - away.square().sum(-1) / (2 * var)
+    return var, away, logits.softmax(1)
+
+
 def _detached_shares(x: Tensor, ab_t: float, means: Tensor, stds: Tensor, weights: Tensor) -> Tensor:
     var = ab_t * stds**2 + 1 - ab_t
     away = x[:, None] - math.sqrt(ab_t) * means
@@ -215,16 +297,16 @@ def _detached_shares(x: Tensor, ab_t: float, means: Tensor, stds: Tensor, weight
 def _nan_far_away(observed: Mapping[tuple[str, str], Observation]) -> bool:
     """NaN in the far points, and in no others."""
     nan = {
-        name: bool(leaf.data.isnan().any())
-        for (name, _), one in observed.items()
+        case: bool(leaf.data.isnan().any())
+        for (_, case), one in observed.items()
         if one.raised is None
         for _, leaf in leaves(one.value)
         if isinstance(leaf, SeenTensor)
     }
-    return nan[_FAR] and not nan["the expected noise"]
+    return nan.pop(_FAR) and not any(nan.values())
 
 
-_FAR = "far away nothing underflows"
+_EDGES, _FAR = "far away, and without noise", "points 60 away from the origin"
 
 gmm_eps = Exercise(
     reference.gmm_eps,
@@ -237,13 +319,12 @@ gmm_eps = Exercise(
                 Case("a batch of one", _mixture(1, 3, 5)),
                 Case("a single component", _mixture(6, 2, 1)),
                 Case("nearly all noise", _mixture(5, 2, 4, 0.02, 0.05)),
-                Case("no noise, ab_t = 1", _clean),
                 Case("points in float64", _in_double),
                 Case("7 points of 5 numbers, 2 components", _mixture(7, 5, 2), shown=False),
             ),
             points=3,
         ),
-        Requirement(_FAR, (Case("points 60 away from the origin", _far),)),
+        Requirement(_EDGES, (Case(_FAR, _far), Case("no noise, ab_t = 1", _clean))),
         Requirement(
             "gradients",
             (
@@ -252,6 +333,10 @@ gmm_eps = Exercise(
                 Case("gradients, 6 points of 3 numbers", _mixture(6, 3, 4), shown=False),
             ),
             gradients,
+            tolerance=Tolerance(
+                4.0,
+                "The terms of a gradient cancel; added in another order in float32 they were up to 9 units away.",
+            ),
         ),
     ),
     mistakes=(
@@ -308,6 +393,47 @@ gmm_eps = Exercise(
         Mistake(
             "The values are right, but the shares are detached, which changes the gradients.",
             _detached_shares,
+        ),
+        Mistake(
+            "You divide by sqrt(1 - ab_t), which is 0 where no noise was added. Write the noise with that root as a factor.",
+            _by_the_picture,
+            recognise=_infinite_without_noise,
+        ),
+        Mistake(
+            "Far from all components your densities underflow to 0, and a small number below the fraction makes all shares 0. Work "
+            "with logarithms and a softmax.",
+            _added_below,
+        ),
+        Mistake(
+            "You divide x - mean by a standard deviation. The score of a Gaussian divides by its variance.",
+            _deviation_divides,
+        ),
+        Mistake(
+            "You average differences and variances apart, then divide. Divide each difference by its own variance first.",
+            _averages_first,
+        ),
+        Mistake(
+            "You take the mean over the components. The shares add to 1 already: add up.",
+            _mean_over_components,
+        ),
+        Mistake(
+            "You add the weights themselves to the logits. Add their logarithms.", _weights_without_logarithm
+        ),
+        Mistake(
+            "You multiply by the weights after the softmax, and the shares no longer add to 1. Add log weights before it.",
+            _weights_after_softmax,
+        ),
+        Mistake(
+            "You average the squared differences. The exponent needs their sum over the dimensions.",
+            _mean_square_distance,
+        ),
+        Mistake(
+            "You compute shares for each dimension apart. A point has one share per component: add squares over the dimensions first.",
+            _shares_per_dimension,
+        ),
+        Mistake(
+            "In the volume you use the number of components. It is the number of dimensions, x.shape[1].",
+            _number_of_components,
         ),
     ),
 )

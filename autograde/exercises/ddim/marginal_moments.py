@@ -196,6 +196,34 @@ def _variance_squared(
     return _moments(x0, mean_t, var_t, ab_t, ab_s, sd, var="deviation came in")
 
 
+def _centred_at_s(x0: Tensor, mean_t: Tensor, var_t: float, ab_t: float, ab_s: float, sd: float) -> Result:
+    k = math.sqrt((1 - ab_s - sd**2) / (1 - ab_t))
+    return math.sqrt(ab_s) * x0 + k * (mean_t - math.sqrt(ab_s) * x0), k**2 * var_t + sd**2
+
+
+def _divided_by_variance(
+    x0: Tensor, mean_t: Tensor, var_t: float, ab_t: float, ab_s: float, sd: float
+) -> Result:
+    k = math.sqrt(1 - ab_s - sd**2) / (1 - ab_t)
+    return math.sqrt(ab_s) * x0 + k * (mean_t - math.sqrt(ab_t) * x0), k**2 * var_t + sd**2
+
+
+def _slope_of_one(x0: Tensor, mean_t: Tensor, var_t: float, ab_t: float, ab_s: float, sd: float) -> Result:
+    return math.sqrt(ab_s) * x0 + mean_t - math.sqrt(ab_t) * x0, var_t + sd**2
+
+
+def _exchanged(x0: Tensor, mean_t: Tensor, var_t: float, ab_t: float, ab_s: float, sd: float) -> Result:
+    return _moments(mean_t, x0, var_t, ab_t, ab_s, sd)
+
+
+def _no_sd(x0: Tensor, mean_t: Tensor, var_t: float, ab_t: float, ab_s: float, sd: float) -> Result:
+    return _moments(x0, mean_t, var_t, ab_t, ab_s, 0.0)
+
+
+def _mean_detached(x0: Tensor, mean_t: Tensor, var_t: float, ab_t: float, ab_s: float, sd: float) -> Result:
+    return _moments(x0, mean_t.detach(), var_t, ab_t, ab_s, sd)
+
+
 def _other_order(
     x0: Tensor, mean_t: Tensor, var_t: float, ab_t: float, ab_s: float, sd: float
 ) -> tuple[float, Tensor]:
@@ -275,6 +303,12 @@ marginal_moments = Exercise(
         ),
         Mistake("var_t is a variance already. You squared it.", _variance_squared),
         Mistake("You return the variance first. The order is (mean, var).", _other_order),
+        Mistake("The slope multiplies x_t - sqrt(ab_t) x0. You take away sqrt(ab_s) x0.", _centred_at_s),
+        Mistake("Your slope is divided by the variance 1 - ab_t. Divide by its root.", _divided_by_variance),
+        Mistake("Your slope is 1. It is sqrt((1 - ab_s - sigma^2) / (1 - ab_t)).", _slope_of_one),
+        Mistake("You exchanged x0 and mean_t. The clean picture comes first.", _exchanged),
+        Mistake("You ignore sd, as if there were no fresh noise.", _no_sd),
+        Mistake("The values are right, but mean_t is detached, and its gradient is lost.", _mean_detached),
     ),
     returns=("the mean", "the variance"),
 )

@@ -104,6 +104,32 @@ def _only_downwards(xt: Tensor, eps: Tensor, ab_t: float, ab_s: float) -> Tensor
     return math.sqrt(ab_s) * (xt / math.sqrt(ab_t) - abs(_ratio(ab_s) - _ratio(ab_t)) * eps)
 
 
+def _levels_exchanged(xt: Tensor, eps: Tensor, ab_t: float, ab_s: float) -> Tensor:
+    return reference.ode_step(xt, eps, ab_s, ab_t)
+
+
+def _clipped_picture(xt: Tensor, eps: Tensor, ab_t: float, ab_s: float) -> Tensor:
+    picture = reference.predict_x0(xt, eps, ab_t).clamp(-1, 1)
+    return math.sqrt(ab_s) * picture + math.sqrt(1 - ab_s) * eps
+
+
+def _no_step(xt: Tensor, eps: Tensor, ab_t: float, ab_s: float) -> Tensor:
+    return math.sqrt(ab_s / ab_t) * xt
+
+
+def _score_for_noise(xt: Tensor, eps: Tensor, ab_t: float, ab_s: float) -> Tensor:
+    return reference.ode_step(xt, -math.sqrt(1 - ab_t) * eps, ab_t, ab_s)
+
+
+def _ratio_without_inner_root(xt: Tensor, eps: Tensor, ab_t: float, ab_s: float) -> Tensor:
+    r_t, r_s = (math.sqrt(1 - ab) / ab for ab in (ab_t, ab_s))
+    return math.sqrt(ab_s) * (xt / math.sqrt(ab_t) + (r_s - r_t) * eps)
+
+
+def _in_place(xt: Tensor, eps: Tensor, ab_t: float, ab_s: float) -> Tensor:
+    return xt.copy_(reference.ode_step(xt.clone(), eps, ab_t, ab_s))
+
+
 def _detached(xt: Tensor, eps: Tensor, ab_t: float, ab_s: float) -> Tensor:
     return math.sqrt(ab_s) * (xt / math.sqrt(ab_t) + (_ratio(ab_s) - _ratio(ab_t)) * eps.detach())
 
@@ -171,5 +197,22 @@ ode_step = Exercise(
             _only_downwards,
         ),
         Mistake("The values are right, but eps is detached, so no gradient reaches the network.", _detached),
+        Mistake("You exchanged the two levels. The step starts at ab_t and ends at ab_s.", _levels_exchanged),
+        Mistake(
+            "You clip the predicted picture. The ODE has no clipping: leave the values as they are.",
+            _clipped_picture,
+        ),
+        Mistake(
+            "You rescale x_t and make no step. Add (r_s - r_t) eps before you multiply by sqrt(ab_s).",
+            _no_step,
+        ),
+        Mistake(
+            "You step along -sqrt(1 - ab_t) eps. In these units the slope is eps itself.", _score_for_noise
+        ),
+        Mistake(
+            "Your ratio divides by ab. It is sqrt((1 - ab) / ab): both are under the root.",
+            _ratio_without_inner_root,
+        ),
+        Mistake("You write the result into xt. The caller still needs it: return a new tensor.", _in_place),
     ),
 )

@@ -179,6 +179,30 @@ def _other_order(x0: Tensor, xt: Tensor, t: Tensor, betas: Tensor) -> Result:
     return var, mean
 
 
+def _by_precisions(x0: Tensor, xt: Tensor, t: Tensor, betas: Tensor) -> Result:
+    """B / A and 1 / A as they stand: at time 0 A and B are infinite."""
+    ab = (1 - betas).cumprod(0)
+    s = torch.cat([torch.ones_like(ab[:1]), ab[:-1]])[t]
+    beta = betas[t]
+    A = (1 - beta) / beta + 1 / (1 - s)
+    B = ((1 - beta).sqrt() / beta)[:, None] * xt + (s.sqrt() / (1 - s))[:, None] * x0
+    return B / A[:, None], 1 / A
+
+
+def _noisy_at_zero(x0: Tensor, xt: Tensor, t: Tensor, betas: Tensor) -> Result:
+    mean, var = _solve(x0, xt, t, betas)
+    return torch.where((t == 0)[:, None], xt, mean), var
+
+
+def _variance_as_column(x0: Tensor, xt: Tensor, t: Tensor, betas: Tensor) -> Result:
+    mean, var = _solve(x0, xt, t, betas)
+    return mean, var[:, None]
+
+
+def _one_step_early(x0: Tensor, xt: Tensor, t: Tensor, betas: Tensor) -> Result:
+    return _solve(x0, xt, (t - 1).clamp(min=0), betas)
+
+
 posterior = Exercise(
     reference.posterior,
     requirements=(
@@ -267,6 +291,22 @@ posterior = Exercise(
             _alphas_without_product,
         ),
         Mistake("You return the variance first. The order is (mean, var).", _other_order),
+        Mistake(
+            "At t = 0 you divide by 1 - ab_{t-1} = 0, and the mean is NaN. Multiply A and B out first: the factors of x0 and x_t are "
+            "divided by 1 - ab_t.",
+            _by_precisions,
+        ),
+        Mistake(
+            "At t = 0 your mean is x_t. The picture before is the clean one: the mean is x0.", _noisy_at_zero
+        ),
+        Mistake(
+            "Your variance has a second dimension. Return one number for each picture, [batch].",
+            _variance_as_column,
+        ),
+        Mistake(
+            "You look up everything at t - 1. beta and alpha-bar belong to t, only ab_{t-1} to the time before.",
+            _one_step_early,
+        ),
     ),
     returns=("the mean", "the variance"),
 )

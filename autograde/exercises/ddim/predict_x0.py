@@ -96,6 +96,14 @@ def _detached(xt: Tensor, eps: Tensor, ab_t: float) -> Tensor:
     return (xt - math.sqrt(1 - ab_t) * eps.detach()) / math.sqrt(ab_t)
 
 
+def _root_of_t_everywhere(xt: Tensor, eps: Tensor, ab_t: float) -> Tensor:
+    return xt - math.sqrt(1 - ab_t) / math.sqrt(ab_t) * eps
+
+
+def _velocity(xt: Tensor, eps: Tensor, ab_t: float) -> Tensor:
+    return math.sqrt(ab_t) * xt - math.sqrt(1 - ab_t) * eps
+
+
 def _in_place(xt: Tensor, eps: Tensor, ab_t: float) -> Tensor:
     return xt.sub_(math.sqrt(1 - ab_t) * eps).div_(math.sqrt(ab_t))
 
@@ -108,7 +116,7 @@ predict_x0 = Exercise(
             (
                 Case("4 pictures of 3 numbers", _batch(4, 3)),
                 Case("a batch of one", _batch(1, 6)),
-                Case("much noise, results far beyond 1", _batch(5, 4, 0.01, 0.03)),
+                Case("much noise, results far beyond 1", _batch(5, 4, 0.001, 0.003)),
                 Case("pictures in float64", _in_double),
                 Case("no noise at all, ab_t = 1", _clean),
                 Case("9 pictures of 2 numbers", _batch(9, 2), shown=False),
@@ -154,5 +162,12 @@ predict_x0 = Exercise(
         Mistake("You add noise once more: that is the way forward. Solve it for x0.", _forward),
         Mistake("The values are right, but eps is detached, so no gradient reaches the network.", _detached),
         Mistake("You compute in place, in the caller's x_t. Make a new tensor.", _in_place),
+        Mistake(
+            "You divide the noise alone. Divide the whole difference by sqrt(ab_t).", _root_of_t_everywhere
+        ),
+        Mistake(
+            "You multiply x_t by sqrt(ab_t). Take the noise away from x_t, then divide by sqrt(ab_t).",
+            _velocity,
+        ),
     ),
 )

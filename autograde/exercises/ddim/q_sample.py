@@ -53,6 +53,12 @@ def _all_noise(source: Draw) -> Inputs:
     return {**drawn, "ab": torch.cat([drawn["ab"][:-1], torch.zeros(1)]), "t": torch.tensor([19, 3, 19])}
 
 
+def _bright(source: Draw) -> Inputs:
+    """Values far beyond 1, which a clipped answer loses."""
+    drawn = _batch(4, 3)(source)
+    return {**drawn, "x0": 30 * drawn["x0"], "eps": 30 * drawn["eps"]}
+
+
 def _mix(x0: Tensor, eps: Tensor, keep: Tensor, noise: Tensor) -> Tensor:
     return keep[:, None] * x0 + noise[:, None] * eps
 
@@ -130,6 +136,15 @@ def _in_place(x0: Tensor, t: Tensor, eps: Tensor, ab: Tensor) -> Tensor:
     return x0.mul_(keep).add_(noise * eps)
 
 
+def _clipped(x0: Tensor, t: Tensor, eps: Tensor, ab: Tensor) -> Tensor:
+    return _mix(x0, eps, ab[t].sqrt(), (1 - ab[t]).sqrt()).clamp(-1, 1)
+
+
+def _level_of_noise(x0: Tensor, t: Tensor, eps: Tensor, ab: Tensor) -> Tensor:
+    level = (1 - ab).cumprod(0)[t]
+    return _mix(x0, eps, level.sqrt(), (1 - level).sqrt())
+
+
 q_sample = Exercise(
     reference.q_sample,
     requirements=(
@@ -143,6 +158,7 @@ q_sample = Exercise(
                 Case("the first and the last time", _ends),
                 Case("pictures in float64", _in_double),
                 Case("a time at which nothing of the picture is left", _all_noise),
+                Case("values far beyond 1", _bright),
                 Case("9 pictures of 2 numbers", _batch(9, 2), shown=False),
             ),
             points=2,
@@ -201,5 +217,12 @@ q_sample = Exercise(
         ),
         Mistake("You return the mean alone, without the noise eps.", _mean_only),
         Mistake("You write the noisy picture into x0. The caller still needs the clean one.", _in_place),
+        Mistake(
+            "You clip the result to [-1, 1]. A noisy picture is larger than that: clip nothing.", _clipped
+        ),
+        Mistake(
+            "You treat ab as betas and compute alpha-bar from it. ab is alpha-bar already: look it up at t.",
+            _level_of_noise,
+        ),
     ),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from autograde.exercise import Case, Draw, Exercise, Mistake, Requirement
+from autograde.exercise import Case, Draw, Exercise, Mistake, Requirement, Tolerance
 from autograde.exercises.ddim.inputs import pair
 from autograde.observe import Inputs
 from utils.reference import ddim as reference
@@ -26,7 +26,7 @@ def _last(source: Draw) -> Inputs:
 def _one_small_step(source: Draw) -> Inputs:
     """A single step of the long schedule, where eta = 1 is the posterior of DDPM."""
     ab_s = pair(source)[0]
-    return {"ab_t": ab_s * (1 - 0.01), "ab_s": ab_s, "eta": 1.0}
+    return {"ab_t": ab_s * (1 - 0.05), "ab_s": ab_s, "eta": 1.0}
 
 
 def _variance(ab_t: float, ab_s: float, eta: float) -> float:
@@ -81,6 +81,22 @@ def _roots_inside(ab_t: float, ab_s: float, eta: float) -> float:
     return eta * math.sqrt((1 - ab_s) / (1 - ab_t)) * math.sqrt(1 - math.sqrt(ab_t / ab_s))
 
 
+def _ratio_of_levels_upside_down(ab_t: float, ab_s: float, eta: float) -> float:
+    return eta * math.sqrt((1 - ab_s) / (1 - ab_t) * (ab_s / ab_t - 1))
+
+
+def _sign_turned(ab_t: float, ab_s: float, eta: float) -> float:
+    return -eta * math.sqrt((1 - ab_s) / (1 - ab_t) * (1 - ab_t / ab_s))
+
+
+def _only_ends(ab_t: float, ab_s: float, eta: float) -> float:
+    return _no_eta(ab_t, ab_s, eta) if eta > 0 else 0.0
+
+
+_SINGLE = Tolerance(
+    8.0, "1 - ab_t / ab_s of a short step cancels: an answer in float32 tensors loses a digit, and is right."
+)
+
 sigma = Exercise(
     reference.sigma,
     requirements=(
@@ -92,6 +108,7 @@ sigma = Exercise(
                 Case("the last step, ab_s = 1", _last),
             ),
             points=2,
+            tolerance=_SINGLE,
         ),
         Requirement(
             "eta scales the standard deviation",
@@ -101,6 +118,7 @@ sigma = Exercise(
                 Case("eta = 0.2", _given(0.2)),
                 Case("eta = 0.85", _given(0.85), shown=False),
             ),
+            tolerance=_SINGLE,
         ),
     ),
     mistakes=(
@@ -130,6 +148,14 @@ sigma = Exercise(
         Mistake("The factor 1 - ab_t / ab_s lacks its root.", _root_of_ratio_only),
         Mistake(
             "You took the root of ab_t / ab_s as well. Under the root stands 1 - ab_t / ab_s.", _roots_inside
+        ),
+        Mistake(
+            "The ratio of the levels is upside down: the variance of the way forward is 1 - ab_t / ab_s, with the smaller one above.",
+            _ratio_of_levels_upside_down,
+        ),
+        Mistake("Your sign is turned. A standard deviation is never negative.", _sign_turned),
+        Mistake(
+            "You switch the noise on and off. eta is a factor: half of eta is half of sigma.", _only_ends
         ),
     ),
 )

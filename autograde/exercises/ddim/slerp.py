@@ -40,8 +40,20 @@ def _parallel(source: Draw) -> Inputs:
 
 
 def _all_equal(source: Draw) -> Inputs:
-    z = source.normal(3, 5)
+    """So many rows that the cosine of some is rounded to more than 1, in whichever order it is summed."""
+    z = source.normal(64, 5)
     return {"z0": z, "z1": z.clone(), "a": 0.6}
+
+
+def _near(source: Draw) -> Inputs:
+    """6 to 11 degrees apart: not parallel, and an arc is not straight to seven digits."""
+    z0 = source.normal(4, 6)
+    unit = z0 / z0.norm(dim=1, keepdim=True)
+    other = source.normal(4, 6)
+    across = other - (other * unit).sum(1, keepdim=True) * unit
+    across = across / across.norm(dim=1, keepdim=True)
+    angle = source.uniform(4, 1, low=0.1, high=0.19)
+    return {"z0": z0, "z1": 1.5 * (angle.cos() * unit + angle.sin() * across), "a": 0.4}
 
 
 def _strided(source: Draw) -> Inputs:
@@ -169,6 +181,51 @@ def _middle(z0: Tensor, z1: Tensor, a: float) -> Tensor:
     return _arc(z0, z1, 0.5)
 
 
+def _straight_when_near(z0: Tensor, z1: Tensor, a: float) -> Tensor:
+    cosine = torch.nn.functional.cosine_similarity(z0, z1)[:, None]
+    return torch.where(cosine > 0.95, (1 - a) * z0 + a * z1, _arc(z0, z1, a))
+
+
+def _whole_batch_straight(z0: Tensor, z1: Tensor, a: float) -> Tensor:
+    cosine = torch.nn.functional.cosine_similarity(z0, z1)
+    return (1 - a) * z0 + a * z1 if bool((cosine > 1 - 1e-6).any()) else _arc(z0, z1, a)
+
+
+def _stays_at_the_start(z0: Tensor, z1: Tensor, a: float) -> Tensor:
+    cosine = torch.nn.functional.cosine_similarity(z0, z1)[:, None]
+    return torch.where(cosine > 1 - 1e-6, z0, _arc(z0, z1, a))
+
+
+def _length_apart(z0: Tensor, z1: Tensor, a: float) -> Tensor:
+    length = (1 - a) * z0.norm(dim=1, keepdim=True) + a * z1.norm(dim=1, keepdim=True)
+    scaled: Tensor = _arc(z0, z1, a, unit="directions") * length
+    return scaled
+
+
+def _acute(z0: Tensor, z1: Tensor, a: float) -> Tensor:
+    cosine = torch.nn.functional.cosine_similarity(z0, z1)[:, None].abs().clamp(-1, 1)
+    near = cosine > 1 - 5e-7
+    angle = torch.where(near, torch.zeros_like(cosine), cosine).acos()
+    out = (((1 - a) * angle).sin() * z0 + (a * angle).sin() * z1) / angle.sin()
+    return torch.where(near, (1 - a) * z0 + a * z1, out)
+
+
+def _over_the_batch(z0: Tensor, z1: Tensor, a: float) -> Tensor:
+    cosine = torch.nn.functional.cosine_similarity(z0, z1, dim=0).clamp(-1, 1)
+    near = cosine > 1 - 5e-7
+    angle = torch.where(near, torch.zeros_like(cosine), cosine).acos()
+    out = (((1 - a) * angle).sin() * z0 + (a * angle).sin() * z1) / angle.sin()
+    return torch.where(near, (1 - a) * z0 + a * z1, out)
+
+
+def _in_place(z0: Tensor, z1: Tensor, a: float) -> Tensor:
+    return z0.copy_(_arc(z0.clone(), z1, a))
+
+
+def _angle_in_numbers(z0: Tensor, z1: Tensor, a: float) -> Tensor:
+    return _arc(z0.detach(), z1.detach(), a)
+
+
 def _detached(z0: Tensor, z1: Tensor, a: float) -> Tensor:
     theta = torch.nn.functional.cosine_similarity(z0, z1).detach().clamp(-1, 1).acos()[:, None]
     close = theta < 1e-3
@@ -203,6 +260,7 @@ slerp = Exercise(
                 Case("at the start, a = 0", _batch(3, 4, 0.0)),
                 Case("at the end, a = 1", _batch(3, 4, 1.0)),
                 Case("rows in float64", _in_double),
+                Case("rows that are 6 to 11 degrees apart", _near),
                 Case("6 rows of 3 numbers, a = 0.15", _batch(6, 3, 0.15), shown=False),
             ),
             points=2,
@@ -211,7 +269,7 @@ slerp = Exercise(
             _PARALLEL,
             (
                 Case("equal, parallel, nearly parallel and usual rows", _parallel),
-                Case("both are equal", _all_equal),
+                Case("both are equal, 64 rows", _all_equal),
             ),
         ),
         Requirement(
@@ -260,11 +318,41 @@ slerp = Exercise(
         ),
         Mistake("Your result has length 1. a = 0 has to give z0, with its own length.", _unit_result),
         Mistake(
-            "Where two rows are parallel you divide 0 by 0. There the arc is a straight line: use (1 - a) z0 + a z1.",
+            "Where two rows are parallel you get NaN. Clamp the cosine to [-1, 1], for it may be rounded to more than 1, and where the "
+            "angle is nearly 0 use the straight line (1 - a) z0 + a z1 in the place of 0 / 0.",
             _no_guard,
             recognise=_nan_where_parallel,
         ),
         Mistake("You ignore a, and return the middle.", _middle),
         Mistake("The values are right, but the angle is detached, which changes the gradients.", _detached),
+        Mistake(
+            "You go straight although the rows are some degrees apart. Do so only where the angle is nearly 0, below 1e-3.",
+            _straight_when_near,
+        ),
+        Mistake(
+            "One parallel row makes your whole batch go straight. Decide row by row, with torch.where.",
+            _whole_batch_straight,
+        ),
+        Mistake(
+            "Where the rows are parallel you return z0. They may differ in length: use (1 - a) z0 + a z1.",
+            _stays_at_the_start,
+        ),
+        Mistake(
+            "You interpolate direction and length apart. The formula mixes z0 and z1 as they are, with the two sines.",
+            _length_apart,
+        ),
+        Mistake(
+            "You take the absolute value of the cosine, or the arcsine. Angles beyond 90 degrees have a negative cosine.",
+            _acute,
+        ),
+        Mistake(
+            "You compute the angle down the batch. Each row has its own: sum over the last dimension.",
+            _over_the_batch,
+        ),
+        Mistake("You write the result into z0. The caller still needs it: return a new tensor.", _in_place),
+        Mistake(
+            "The values are right, but z0 and z1 are detached, and no gradient flows to them.",
+            _angle_in_numbers,
+        ),
     ),
 )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 
 from autograde.exercise import Case, Draw, Exercise, Mistake, Requirement
-from autograde.observe import Inputs
+from autograde.observe import Inputs, Observation
+from autograde.values import SeenTensor
 from utils.reference import ddim as reference
 
 
@@ -89,6 +90,45 @@ def _quadratic(T: int, S: int) -> Tensor:
     )
 
 
+def _equal_gaps(T: int, S: int) -> Tensor:
+    gap = (T - 1) // max(S - 1, 1)
+    return torch.tensor([T - 1 - k * gap for k in range(S)])
+
+
+def _leading_from_top(T: int, S: int) -> Tensor:
+    return torch.tensor([T - 1 - k * (T // S) for k in range(S)])
+
+
+def _blocks(T: int, S: int) -> Tensor:
+    return torch.tensor([T * (S - 1 - k) // S for k in range(S)])
+
+
+def _int32(T: int, S: int) -> Tensor:
+    return _right(T, S).int()
+
+
+def _floats_cut_off(T: int, S: int) -> Tensor:
+    return torch.linspace(T - 1, 0, S).long()
+
+
+def _one_below_whole_numbers(observed: Mapping[tuple[str, str], Observation]) -> bool:
+    """Right, but for some times that are whole numbers without rounding: there 1 is missing."""
+    below = 0
+    for one in observed.values():
+        if not isinstance(one.value, SeenTensor) or one.value.data.dtype != torch.int64:
+            return False
+        times = one.value.data.tolist()
+        last, gaps = times[0], max(len(times) - 1, 1)
+        if len(times) > 1 and times[-1] != 0:
+            return False
+        for k, time in enumerate(times):
+            exact, rest = divmod(last * (gaps - k), gaps)
+            if time != exact and (rest or time != exact - 1):
+                return False
+            below += time != exact
+    return below > 0
+
+
 sub_schedule = Exercise(
     reference.sub_schedule,
     requirements=(
@@ -99,7 +139,13 @@ sub_schedule = Exercise(
                 Case("T = 10, S = 4", _sizes(10, 4)),
                 Case("T = 1000, S = 100", _sizes(1000, 100)),
                 Case("drawn T and S", _drawn),
+                # where floats that are cut off miss: linspace in float32, the same in float64, Python's fractions
+                Case("T = 1000, S = 220", _sizes(1000, 220)),
+                Case("T = 1009, S = 241", _sizes(1009, 241)),
+                Case("T = 375, S = 155", _sizes(375, 155)),
                 Case("T = 997, S = 13", _sizes(997, 13), shown=False),
+                Case("T = 1156, S = 276", _sizes(1156, 276), shown=False),
+                Case("T = 601, S = 301", _sizes(601, 301), shown=False),
             ),
             points=2,
         ),
@@ -147,5 +193,24 @@ sub_schedule = Exercise(
             "Your times are spaced by squares, another schedule of the paper. Here the spacing is even.",
             _quadratic,
         ),
+        Mistake(
+            "You cut floats off: where a time is a whole number, its float may lie a little below, and the result is too small by 1. "
+            "Count with whole numbers and //.",
+            _floats_cut_off,
+            recognise=_one_below_whole_numbers,
+        ),
+        Mistake(
+            "You round the gap down and repeat it, so the times do not reach 0. Round each time, not the gap.",
+            _equal_gaps,
+        ),
+        Mistake(
+            "Your gap is T // S. Between S times from T - 1 to 0 there are S - 1 gaps: round each time, not the gap.",
+            _leading_from_top,
+        ),
+        Mistake(
+            "You take the start of each of S blocks, so the first time is below T - 1. The first has to be T - 1.",
+            _blocks,
+        ),
+        Mistake("Your times are int32. Return int64, as all indices in PyTorch.", _int32),
     ),
 )
