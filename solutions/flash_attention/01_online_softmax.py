@@ -79,7 +79,9 @@ for side in (-1, 1):
     broken = shifts[errors.isnan() & (shifts * side > 0)]
     ax.axvspan(float(broken.min()), float(broken.max()), color=plotting.PALE)
     plotting.label(ax, float(broken.mean()) - 5, 1e-4, "NaN", plotting.GREY)
-ax.set(xlabel="number added to all scores", ylabel="largest error of a weight", xlim=(-130, 130), ylim=(1e-9, 2))
+ax.set(
+    xlabel="number added to all scores", ylabel="largest error of a weight", xlim=(-130, 130), ylim=(1e-9, 2)
+)
 plotting.caption(
     fig,
     "Each dot is a softmax of the same ten scores. Grey: the formula gives NaN. See how narrow the rest is.",
