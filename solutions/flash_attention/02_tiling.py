@@ -467,7 +467,7 @@ plotting.label(ax, 9200, 0.9, "output (dashed)", plotting.BLACK)
 ax.set(
     xlabel="queries and keys N",
     ylabel="largest tensor (MiB)",
-    xlim=(230, 16000),
+    xlim=(230, 20000),
     xticks=LENGTHS,
     xticklabels=LENGTHS,
 )

@@ -450,7 +450,7 @@ def flash_attention(
 # </details>
 #
 # <details>
-# <summary>"I get an error where the class is called", or "no gradient arrives"</summary>
+# <summary>"I get an object of my class and not a tensor", or "no gradient arrives"</summary>
 #
 # A `Function` is not called and not instantiated. Use `Flash.apply(q, k, v)`, and hand over the tensors themselves, not detached copies.
 #
