@@ -24,7 +24,7 @@
 # |---|---|
 # | **Time** | about 35 minutes; the code runs for a few seconds |
 # | **You need** | softmax, exponentials, matrix products in PyTorch |
-# | **Graded** | three exercises, one to three dots for how hard they are; each has its own check cell, which says what differs, and often why |
+# | **Graded** | three exercises, one to three dots for how hard they are; each has its own check cell, which says what differs, and often why. Most look at gradients, too: stay with tensors |
 # | **You leave with** | a safe softmax, its one-pass version, and `merge`, the operation from which the next three notebooks build attention |
 
 # %% setup
@@ -50,7 +50,7 @@ check = open_lesson("flash_attention/01_online_softmax")
 #
 # Attention gives a query a weighted mean of values. With scores $s_j$ for the keys $j$, the weights are
 #
-# $$ p_j = \frac{e^{s_j}}{\sum_k e^{s_k}} , \qquad o = \sum_j p_j v_j . $$
+# $$ p_j = \frac{e^{s_j}}{\sum_k e^{s_k}} , \qquad \text{output} = \sum_j p_j v_j . $$
 #
 # Two things are wrong with this formula on a computer. First, $e^{s}$ leaves the range of float32 early. If the same number is added to all
 # scores, the weights do not change on paper: the factor cancels. Here is what the formula gives for ten scores, with a number added.
@@ -79,7 +79,9 @@ for side in (-1, 1):
     broken = shifts[errors.isnan() & (shifts * side > 0)]
     ax.axvspan(float(broken.min()), float(broken.max()), color=plotting.PALE)
     plotting.label(ax, float(broken.mean()) - 5, 1e-4, "NaN", plotting.GREY)
-ax.set(xlabel="number added to all scores", ylabel="largest error of a weight", ylim=(1e-9, 2))
+ax.set(
+    xlabel="number added to all scores", ylabel="largest error of a weight", xlim=(-130, 130), ylim=(1e-9, 2)
+)
 plotting.caption(
     fig,
     "Each dot is a softmax of the same ten scores. Grey: the formula gives NaN. See how narrow the rest is.",
@@ -95,13 +97,14 @@ print(f"errors below 0.001 only between {good.min():.0f} and {good.max():.0f}")
 #
 # | symbol | meaning | shape |
 # |---|---|---|
-# | $x_j,\ s_j$ | scores: one number for each key, $s_j = q \cdot k_j / \sqrt d$ | `[N]` |
+# | $q,\ k_j$ | a query, and the key number $j$ | `[d]` |
+# | $x_j,\ s_j$ | scores: one number for each key, $s_j = q \cdot k_j / \sqrt d$; $x_j$ where it does not matter how they were made | `[N]` |
 # | $m$ | maximum of the scores seen so far | one number |
 # | $l$ | sum of $e^{s_j - m}$ over the scores seen so far | one number |
-# | $o$ | sum of $e^{s_j - m} v_j$ over the keys seen so far, not divided by $l$ | `[d]` |
+# | $o$ | sum of $e^{s_j - m} v_j$ over the keys seen so far, not divided by $l$; the output is $o / l$ | `[d]` |
 # | $v_j$ | value of key $j$ | `[d]` |
 # | $d$ | channels of a query, a key or a value | |
-# | $p_j$ | weight of key $j$ | 0 to 1 |
+# | $p_j$ | weight of key $j$, from 0 to 1 | `[N]` |
 # | $\text{lse}$ | logarithm of the sum of exponentials, $\ln \sum_j e^{s_j} = m + \ln l$ | one number |
 #
 # A score of $-\infty$ means that a key is **hidden**: its weight is zero. If *all* keys are hidden, the formula is 0 divided by 0. In this course
@@ -157,7 +160,7 @@ def safe_softmax(x: Float[Tensor, "N"]) -> Float[Tensor, "N"]:
 # <details>
 # <summary>Hint 2: nearly the line</summary>
 #
-# `p = torch.exp(x - torch.where(m == -math.inf, 0.0, m))`, then divide by the sum, with `torch.where(total == 0, 1.0, total)` in place of it.
+# `p = torch.exp(x - torch.where(m == -math.inf, 0.0, m))` with `m = x.max()`. Divide by `torch.where(total == 0, 1.0, total)`, where `total` is the sum of `p`.
 #
 # </details>
 #
@@ -287,7 +290,7 @@ print(f"largest difference between m + ln l and the log-sum-exp: {(m + l.log() -
 # %% [markdown]
 # ## Carry the output along, and put parts together
 #
-# The third pass made the weights, and the weights were needed for $o = \sum_j p_j v_j$. But the output is a sum of the same kind as $l$, with the values as
+# The third pass made the weights, and the weights were needed for the output $\sum_j p_j v_j$. But the output is a sum of the same kind as $l$, with the values as
 # factors. So carry it along, not yet divided:
 #
 # $$ m = \max_j s_j , \qquad l = \sum_j e^{s_j - m} , \qquad o = \sum_j e^{s_j - m}\, v_j . $$
@@ -409,8 +412,8 @@ for name, part in {
 #
 # Choose in which order the keys arrive, and step through the blocks. The scores are the same ones in every order.
 #
-# Two questions that only moving the figure answers: in which order is the rescale factor always 1 after the first block, and what does a version without
-# rescaling get in that order? In which order is its output worst?
+# The version without rescaling takes new terms with the new maximum, and leaves old ones as they were. Two questions that only moving the figure answers:
+# in which order is the rescale factor always 1, and what does the version without rescaling get in that order? In which order is its output worst?
 
 # %%
 ORDERS = ("rising", "falling", "random")
@@ -426,15 +429,16 @@ def keys_in_order(order: str, blocks: int = 8, size: int = 6) -> tuple[Tensor, T
 
 
 def run(s: Tensor, v: Tensor, rescale: bool = True) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """(m, l, o) after each block."""
+    """(m, l, o) after each block. Without rescaling, new terms have the new maximum and old ones stay as they were."""
     found = []
     for scores, values in zip(s, v, strict=True):
-        p = torch.exp(scores - scores.max())
-        part = scores.max(), p.sum(), p @ values
+        m = scores.max() if rescale or not found else torch.maximum(found[-1][0], scores.max())
+        p = torch.exp(scores - m)
+        part = m, p.sum(), p @ values
         if found and rescale:
             part = merge(found[-1], part)
         elif found:
-            part = torch.maximum(found[-1][0], part[0]), found[-1][1] + part[1], found[-1][2] + part[2]
+            part = m, found[-1][1] + part[1], found[-1][2] + part[2]
         found.append(part)
     return found
 
@@ -549,7 +553,7 @@ print(f"numbers carried from block to block: {kept}, for any number of keys")
 # there; whoever wants to look at them has to make them. And so far it is one query at a time, which no processor likes.
 #
 # **Cost.** One exponential more for each block and row, and a multiplication of $d + 1$ numbers by it. In return the scores need not be stored: memory
-# $d + 2$ numbers per query in place of $M$.
+# $d + 2$ numbers per query in place of one for each key.
 #
 # ## Sources
 #

@@ -91,6 +91,7 @@ print(f"N = {ahead}: {ahead**2 * 4 / 2**30:.0f} GiB, for one head of one sequenc
 # | $q,\ k,\ v$ | queries, keys, values; heads and batches may stand in front | `[..., N, d]`, `[..., M, d]` |
 # | $B_r,\ B_c$ | queries and keys in a tile; in code `Br`, `Bc` | |
 # | $S_{ij}$ | tile of scores, $q_i k_j^\top / \sqrt d$; $i$ counts tiles of queries, $j$ tiles of keys | `[Br, Bc]` |
+# | $q_i$; $k_j,\ v_j$ | tile of queries; tiles of keys and values | `[Br, d]`; `[Bc, d]` |
 # | $m,\ l$ | running maximum and sum of each query | `[..., Br]` |
 # | $o$ | output | `[..., N, d]` |
 # | $\text{lse}$ | $m + \ln l$ at the end: log-sum-exp of each query's scores | `[..., N]` |
@@ -188,7 +189,7 @@ for i in range(3):
         ax.set(ylabel=f"queries {4 * i}\nto {4 * i + tile.shape[0] - 1}" if j == 0 else "")
 plotting.caption(
     fig,
-    "The twelve tiles of 10 queries and 14 keys. Grey: hidden. The tiles at the right and at the bottom are smaller; the tile at the top right is hidden as a whole.",
+    "The twelve tiles of 10 queries and 14 keys. Grey: hidden. The tiles at the right and at the bottom are smaller; three tiles at the top right are hidden as a whole.",
 )
 print(f"tile (2, 3) has the shape {tuple(tile.shape)}")
 
@@ -287,8 +288,8 @@ plotting.caption(
 #
 # Everything is there. For each tile of queries:
 #
-# 1. Start with $m = -\infty$, $l = 0$ and an accumulator of zeros, one row per query.
-# 2. For each tile of keys that counts: make the scores $S$; the new maximum $m' = \max(m, \text{rowmax}\, S)$; the terms $P = e^{S - m'}$; the factor $r = e^{m - m'}$. Then
+# 1. Start with $m = -\infty$, $l = 0$ and an accumulator $\text{acc}$ of zeros, one row per query.
+# 2. For each tile of keys that counts (decide this from the positions, before the product): make the scores $S$; the new maximum $m' = \max(m, \text{rowmax}\, S)$; the terms $P = e^{S - m'}$; the factor $r = e^{m - m'}$. Then
 #
 # $$ l \leftarrow r\, l + \text{rowsum}\, P , \qquad \text{acc} \leftarrow r\, \text{acc} + P\, v_j , \qquad m \leftarrow m' . $$
 #
@@ -461,12 +462,12 @@ for sizes, color, name in (
 ):
     ax.loglog(LENGTHS, [size / 2**20 for size in sizes], "o-", base=2, color=color)
     plotting.label(ax, 9200, sizes[-1] / 2**20, name, color)
-ax.loglog(LENGTHS, [N * 64 * 4 / 2**20 for N in LENGTHS], "--", base=2, color=plotting.GREY, linewidth=1)
-plotting.label(ax, 9200, 0.9, "output", plotting.GREY)
+ax.loglog(LENGTHS, [N * 64 * 4 / 2**20 for N in LENGTHS], "--", base=2, color=plotting.BLACK, linewidth=1.5)
+plotting.label(ax, 9200, 0.9, "output (dashed)", plotting.BLACK)
 ax.set(
     xlabel="queries and keys N",
     ylabel="largest tensor (MiB)",
-    xlim=(230, 16000),
+    xlim=(230, 20000),
     xticks=LENGTHS,
     xticklabels=LENGTHS,
 )
@@ -491,7 +492,7 @@ print(f"visible tiles at N = {LENGTHS[-1]}: {visible_tiles(8192, 8192, 128, 128)
 # 2. The number of tiles that a causal kernel has to visit.
 # 3. `flash_forward`: exact attention with one tile of scores at a time, safe for scores of any size, and with lse, all that the backward pass will need.
 #
-# **Limits.** In Python this is slower than the formula: each tile is several calls. What it saves on a real processor is memory *traffic*, which is notebook 04. The outputs are in
+# **Limits.** In Python this gains little or no time: each tile is several calls. What it saves on a real processor is memory *traffic*, which is notebook 04. The outputs are in
 # float32 here; a kernel rounds them to the type of the inputs at its end.
 #
 # **Cost.** The same two matrix products as before, $4 N M d$ operations, half of them with a causal mask. In addition one exponential and $d + 1$ multiplications per query and tile of keys, for

@@ -323,7 +323,7 @@ def flash_backward(
 # <summary>Hint 2: nearly the line</summary>
 #
 # `p = torch.exp(s - base[..., r, None])` with `base = torch.where(lse == -math.inf, 0.0, lse)`; `ds = p * (do_i @ v_j.mT - D_i)`;
-# `dk[..., c, :] += scale * ds.mT @ q_i`. For a causal mask the loop over keys ends at `max(0, min(i + Br, N) + M - N)`.
+# `dk[..., c, :] += scale * ds.mT @ q_i`. Here `r` and `c` are slices, the tile's queries and keys. For a causal mask the loop over keys ends at `max(0, min(i + Br, N) + M - N)`.
 #
 # </details>
 #
@@ -450,7 +450,7 @@ def flash_attention(
 # </details>
 #
 # <details>
-# <summary>"TypeError: Flash() takes no arguments", or no gradient arrives"</summary>
+# <summary>"I get an object of my class and not a tensor", or "no gradient arrives"</summary>
 #
 # A `Function` is not called and not instantiated. Use `Flash.apply(q, k, v)`, and hand over the tensors themselves, not detached copies.
 #
@@ -524,4 +524,4 @@ for name, found in (("flash_attention", ours), ("the formula in float32", theirs
 # - T. Dao, D. Fu, S. Ermon, A. Rudra, C. Ré, *FlashAttention: Fast and Memory-Efficient Exact Attention with IO-Awareness*, 2022, arXiv:2205.14135, appendix B.2: the backward pass with memory linear in $N$, and
 #   $D_i = do_i \cdot o_i$; appendix B.4: its algorithm in tiles.
 # - T. Dao, *FlashAttention-2: Faster Attention with Better Parallelism and Work Partitioning*, 2023, arXiv:2307.08691, algorithm 2: the backward pass with the log-sum-exp alone.
-# - PyTorch, [Extending autograd](https://pytorch.org/docs/stable/notes/extending.html) (version 2.6, 2025): `torch.autograd.Function`.
+# - PyTorch, [Extending autograd](https://pytorch.org/docs/stable/notes/extending.html): `torch.autograd.Function`.

@@ -273,7 +273,7 @@ for M in (6_000, 12_500, 25_000, 50_000):
     difference = (tiles_in(memory, q, k, v, M) - o).abs().max()
     ratio = hbm_standard(4096, 64) / memory.moved
     print(
-        f"tiles, M = {M:6,}:   counted {memory.moved / 1e6:6.1f} million, hbm_flash {hbm_flash(4096, 64, M) / 1e6:9.1f} million, {ratio:.2f} times less; outputs differ by {difference:.0e}"
+        f"tiles, M = {M:6,}:   counted {memory.moved / 1e6:6.1f} million, hbm_flash {hbm_flash(4096, 64, M) / 1e6:9.1f} million, standard moves {ratio:.2f} times as many; outputs differ by {difference:.0e}"
     )
 
 # %% [markdown]
@@ -309,7 +309,7 @@ plotting.caption(
 # %% [markdown]
 # ## One query, many keys
 #
-# When a model writes text, there is *one* new query at a time, and thousands of keys. There is one tile of queries, so one unit of the GPU would work and more than a hundred would wait. But `merge` is associative: the keys can
+# When a model writes text, there is *one* new query at a time, and thousands of keys. There is one tile of queries for each head, so one unit of the GPU would work for each head, and most of the more than a hundred units would wait. But `merge` is associative: the keys can
 # be divided into parts, each part is worked on by another unit, and the parts are put together. The name of this is split-K, or Flash-Decoding.
 #
 # ### Exercise 3 · split_k_decode  ●●○  8 minutes
@@ -404,7 +404,7 @@ for splits in (1, 2, 16, 128):
 # | `s.amax(1)`, `s.sum(1)` | `tl.max(s, 1)`, `tl.sum(s, 1)` |
 # | `torch.where`, `torch.maximum`, `torch.exp`, `torch.log` | `tl.where`, `tl.maximum`, `tl.exp`, `tl.log` |
 #
-# Addresses are given as helpers: `load_tile` reads rows of one head and puts *zeros* where it goes past the end, `store_tile` and `store_row` write back what lies inside. On a machine without a GPU all of this runs in Triton's interpreter, slowly and
+# All tensors here are float32 and contiguous. Addresses are given as helpers: `load_tile` reads rows of one head and puts *zeros* where it goes past the end, `store_tile` and `store_row` write back what lies inside. On a machine without a GPU all of this runs in Triton's interpreter, slowly and
 # with the same results.
 
 # %% helpers
@@ -447,7 +447,7 @@ def dot(a, b):
 # %% [markdown]
 # ### Exercise 4 · flash_kernel  ●●●  20 minutes
 #
-# Write what one program does: `flash_forward` for one tile of queries of one head. The lines around the loop that only move numbers are there in the helpers; the loop, the mask and the rescaling are yours.
+# Write what one program does: `flash_forward` for one tile of queries of one head. The helpers move the numbers; the loop, the mask and the rescaling are yours.
 #
 # Mind three things. `load_tile` fills with zeros, so keys past the end have the score 0 and not $-\infty$: hide the columns from `M` on, with or without a causal mask. A row that has seen nothing yet would give NaN. And with `CAUSAL`, the loop ends at the last
 # key that the tile's last query sees (to let it run to `M` is right, too, and slower).
@@ -576,7 +576,7 @@ for N, M, causal in ((100, 100, False), (100, 100, True), (70, 130, True)):
 # %% [markdown]
 # Your kernel and float64 agree up to rounding. The course's own kernels, with a backward pass, heads that share keys, and bfloat16, are in
 # [`utils/reference/flash_attention/kernels.py`](../../utils/reference/flash_attention/kernels.py): the same loop, with two differences that matter on a GPU. Tiles that everybody sees come first, and skip the mask. And powers of two replace exponentials, because the hardware has those.
-# [`benchmarks/flash_attention.py`](../../benchmarks/flash_attention.py) measures them beside PyTorch's; its results are in [`benchmarks/results/flash_attention.md`](../../benchmarks/results/flash_attention.md).
+# [`benchmarks/flash_attention.py`](../../benchmarks/flash_attention.py) measures them beside PyTorch's where there is a GPU, and counts memory on any machine; its tables are in [`benchmarks/results/flash_attention.md`](../../benchmarks/results/flash_attention.md).
 #
 # ## What you built
 #
@@ -587,7 +587,7 @@ for N, M, causal in ((100, 100, False), (100, 100, True), (70, 130, True)):
 # **Limits.** The count looks at one unit with its own fast memory; a real GPU has many units and a cache between the memories, which makes reading keys again cheaper than counted. And a kernel that competes with the best ones uses features of one generation of
 # hardware: copies that run in the background, and special matrix instructions. Triton uses some of them by itself.
 #
-# **Cost.** Operations as before, $4 N^2 d$. Traffic falls like $1 / M$. Split-K adds $d + 2$ numbers of traffic for each part and query.
+# **Cost.** Operations as before, $4 N^2 d$. Traffic falls like $1 / M$. Split-K adds $2 (d + 2)$ numbers of traffic for each part and query: they are written by one kernel and read by the next.
 #
 # ## Sources
 #

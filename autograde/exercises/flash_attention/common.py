@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from autograde.exercise import Draw
+from autograde.exercise import Bound, Draw
 from autograde.meters import AllocationMeter
 from autograde.nests import map_floats
 from autograde.observe import Implementation, Inputs, Observation
@@ -85,6 +85,19 @@ def saturated(Br: int, Bc: int) -> DrawInputs:
         q = signs * source.uniform(N, 1, low=0.5, high=1.0).expand(N, d)
         k = (levels[:, None] * d**-0.5).expand(M, d)
         return {"q": q.clone(), "k": k.clone(), "v": source.normal(M, d), "Br": Br, "Bc": Bc, "causal": False}
+
+    return draw
+
+
+def far_below(Br: int, Bc: int) -> DrawInputs:
+    """``saturated``, with scores between -8e4 and -2e4."""
+
+    def draw(source: Draw) -> Inputs:
+        N, M, d = 7, 20, 4
+        levels = torch.linspace(-8e4, -4e4, M)[torch.argsort(source.uniform(M))]
+        q = source.uniform(N, 1, low=0.5, high=1.0).expand(N, d).clone()
+        k = (levels[:, None] * d**-0.5).expand(M, d).clone()
+        return {"q": q, "k": k, "v": source.normal(M, d), "Br": Br, "Bc": Bc, "causal": False}
 
     return draw
 
@@ -173,6 +186,49 @@ def metered(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
     """The result, and the largest tensor: ``enough``, a whole row of tiles, or all scores."""
     value, largest, _ = memory_of(implementation, inputs)
     return {"value": value, "largest tensor": level(largest, inputs)}
+
+
+class Exponentials(TorchDispatchMode):
+    """Notes the most numbers of which exponentials were taken at once."""
+
+    NAMES: ClassVar = {
+        "exp",
+        "exp_",
+        "exp2",
+        "exp2_",
+        "expm1",
+        "expm1_",
+        "softmax",
+        "_softmax",
+        "logsumexp",
+        "logcumsumexp",
+    }
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.most = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func.name().split("::")[-1].split(".")[0] in self.NAMES:
+            self.most = max(self.most, args[0].numel())
+        return func(*args, **(kwargs or {}))
+
+
+def tile_by_tile(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
+    """``metered``, and of how many scores the exponentials were taken at once."""
+    with Exponentials() as counter:
+        found = metered(implementation, inputs)
+    return {**found, "exponentials": above(counter.most, inputs["Br"] * inputs["Bc"])}
+
+
+ONE_TILE = Bound(
+    most=lambda inputs: inputs["Br"] * inputs["Bc"],
+    unit="exponentials at once (what is more is shown as twice the bound)",
+    why="Take exp of one tile, Br queries by Bc keys, at a time. A query that meets all keys at once needs no tiles of keys.",
+    naive=lambda inputs: inputs["q"].shape[-2] * inputs["k"].shape[-2],
+)
 
 
 def memory_of(implementation: Implementation, inputs: Inputs) -> tuple[Any, int, int]:

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from autograde.exercise import Case, Draw, Exercise, Mistake, Requirement
-from autograde.exercises.flash_attention.common import double, half, in_bf16, rounded_to_bf16
-from autograde.observe import Inputs
+from autograde.exercise import Bound, Case, Draw, Exercise, Mistake, Requirement
+from autograde.exercises.flash_attention.common import (
+    above,
+    double,
+    half,
+    in_bf16,
+    memory_of,
+    rounded_to_bf16,
+)
+from autograde.observe import Implementation, Inputs
 from autograde.probes import gradients
 from utils.reference import flash_attention as reference
 
@@ -23,6 +31,17 @@ def _rows(*shape: int) -> Callable[[Draw], Inputs]:
 
 def _strided(source: Draw) -> Inputs:
     return {"do": source.normal(4, 6).t(), "o": source.normal(6, 8)[:, ::2]}
+
+
+def memory(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
+    """The result, and the largest tensor."""
+    value, largest, _ = memory_of(implementation, inputs)
+    return {"value": value, "largest tensor": above(largest, _most(inputs))}
+
+
+def _most(inputs: Inputs) -> int:
+    """Three copies of o."""
+    return int(3 * inputs["o"].numel() * inputs["o"].element_size())
 
 
 def _wide(x: Tensor) -> Tensor:
@@ -74,6 +93,18 @@ def _all_pairs(do: Tensor, o: Tensor) -> Tensor:
     return _wide(do) @ _wide(o).mT
 
 
+def _diagonal_of_all_pairs(do: Tensor, o: Tensor) -> Tensor:
+    return (_wide(do) @ _wide(o).mT).diagonal(dim1=-2, dim2=-1)
+
+
+def _second_dimension(do: Tensor, o: Tensor) -> Tensor:
+    return (_wide(do) * _wide(o)).sum(1)
+
+
+def _product_in_bf16(do: Tensor, o: Tensor) -> Tensor:
+    return _wide(do * o).sum(-1)
+
+
 def _in_bf16(do: Tensor, o: Tensor) -> Tensor:
     return (do * o).sum(-1).to(torch.promote_types(o.dtype, torch.float32))
 
@@ -95,9 +126,18 @@ delta = Exercise(
                 Case("2 batches of 3 heads", _rows(2, 3, 5, 4)),
                 Case("inputs that are not contiguous", _strided),
                 Case("in float64", double(_rows(3, 4))),
+                Case("200 queries, 4 channels", _rows(200, 4)),
                 Case("100 queries", _rows(100, 32), shown=False),
             ),
+            memory,
             points=2,
+            bounds={
+                "largest tensor": Bound(
+                    most=_most,
+                    unit="bytes in the largest tensor (what is more is shown as twice the bound)",
+                    why="Row i of do meets row i of o only. All N times N products are not needed.",
+                )
+            },
         ),
         Requirement(_HALF, (Case("bfloat16, 128 channels", in_bf16(_rows(6, 128))),), half),
         Requirement("gradients", (Case("gradients, 3 queries", _rows(3, 4)),), gradients),
@@ -120,6 +160,18 @@ delta = Exercise(
         Mistake("You do not sum over the channels. Return one number per query.", _not_summed),
         Mistake(
             "You multiply all rows of do with all rows of o. Only row i of do meets row i of o.", _all_pairs
+        ),
+        Mistake(
+            "Your values are right, but you multiply all rows of do with all rows of o to get them. Multiply element by element, and sum.",
+            _diagonal_of_all_pairs,
+        ),
+        Mistake(
+            "You sum over dimension 1, which is the channels of a matrix only. Take -1: there may be batches and heads.",
+            _second_dimension,
+        ),
+        Mistake(
+            "You multiply in bfloat16 and sum in float32. The products are rounded already: convert do and o first.",
+            _product_in_bf16,
         ),
         Mistake(
             "You multiply and sum in bfloat16. Convert do and o to float32 first.",

@@ -219,7 +219,8 @@ flash_attention = Exercise(
             _forward_again,
         ),
         Mistake(
-            "Your gradients are right, but you keep copies of the inputs. Save the tensors themselves.",
+            "Your gradients are right, but you keep more than o and lse: copies, or numbers for each query and key. Save q, k, v, o and lse "
+            "as they are, and return the same o that you save.",
             _copies_kept,
         ),
         Mistake("You ignore the gradient that arrives and use ones. Hand do to backward.", _gradient_ignored),

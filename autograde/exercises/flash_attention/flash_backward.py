@@ -11,19 +11,20 @@ from torch import Tensor
 from autograde.exercise import Bound, Case, Draw, Exercise, Mistake, Requirement
 from autograde.exercises.flash_attention.common import (
     LIBRARY,
+    ONE_TILE,
     DrawInputs,
     all_scores,
     attend,
     double,
     enough_memory,
     in_bf16,
-    metered,
     most_multiplications,
     multiplied,
     plain,
     rounded_to_bf16,
     shifted,
     strided,
+    tile_by_tile,
     to_half,
 )
 from autograde.observe import Implementation, Inputs
@@ -201,6 +202,30 @@ def _normalised_in_the_tile(
     return _tiled(q, k, v, o, lse, do, Br, Bc, causal, p="tile")
 
 
+def _one_query_at_a_time(
+    q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, do: Tensor, Br: int, Bc: int, causal: bool
+) -> Result:
+    dq, dk, dv = [], torch.zeros_like(_float(k)), torch.zeros_like(_float(v))
+    for i in range(q.shape[-2]):
+        end = max(0, i + 1 + k.shape[-2] - q.shape[-2] if causal else k.shape[-2])
+        row = [
+            q[..., i : i + 1, :],
+            k[..., :end, :],
+            v[..., :end, :],
+            o[..., i : i + 1, :],
+            lse[..., i : i + 1],
+        ]
+        gq, gk, gv = _tiled(*row, do[..., i : i + 1, :], 1, max(1, end), False)
+        dq.append(gq)
+        dk[..., :end, :] += gk
+        dv[..., :end, :] += gv
+    return torch.cat(dq, -2), dk, dv
+
+
+def _float(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def _divided_by_lse(
     q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, do: Tensor, Br: int, Bc: int, causal: bool
 ) -> Result:
@@ -320,20 +345,21 @@ flash_backward = Exercise(
         ),
         Requirement(
             _HALF,
-            (Case("bfloat16, 96 keys, tiles of 8", _bf16(attend(24, 96, 16, 8, 8))),),
+            (Case("bfloat16, 96 keys, tiles of 8", _bf16(attend(24, 96, 20, 8, 8))),),
             half_but_statistics,
         ),
         Requirement(
             "never more than a tile",
-            (Case("64 queries, 512 keys, tiles of 32", backward(attend(64, 512, 4, 32, 32))),),
-            metered,
+            (Case("32 queries, 512 keys, tiles of 16", backward(attend(32, 512, 4, 16, 16))),),
+            tile_by_tile,
             bounds={
                 "largest tensor": Bound(
                     most=enough_memory,
                     unit="bytes in the largest tensor",
                     why="p and ds are made again for one tile at a time, from q, k and lse.",
                     naive=all_scores,
-                )
+                ),
+                "exponentials": ONE_TILE,
             },
         ),
         Requirement(
@@ -386,6 +412,10 @@ flash_backward = Exercise(
         Mistake(
             "You normalise p within each tile. It has to add up to 1 over all keys: p = exp(s - lse).",
             _normalised_in_the_tile,
+        ),
+        Mistake(
+            "Your gradients are right, but one query meets all its keys at once. Loop over tiles of keys, too.",
+            _one_query_at_a_time,
         ),
         Mistake("You divide exp(s) by lse. lse is a logarithm: p = exp(s - lse).", _divided_by_lse),
         Mistake("You make dv from ds. o = p v, so dv = p^T do.", _dv_from_ds),

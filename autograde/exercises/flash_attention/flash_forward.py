@@ -11,19 +11,21 @@ from torch import Tensor
 from autograde.exercise import Bound, Case, Exercise, Mistake, Requirement, Tolerance
 from autograde.exercises.flash_attention.common import (
     LIBRARY,
+    ONE_TILE,
     all_scores,
     attend,
     double,
     enough_memory,
+    far_below,
     half,
     in_bf16,
-    metered,
     most_multiplications,
     multiplied,
     ordered,
     rounded_to_bf16,
     saturated,
     strided,
+    tile_by_tile,
 )
 from utils.reference import flash_attention as reference
 
@@ -40,7 +42,7 @@ def _tiled(
     strict: bool = False, start: float = -math.inf, rescale_o: bool = True, rescale_l: bool = True, inverse: bool = False,
     divide_in_tile: bool = False, divide: bool = True, guard: bool = True, ragged: bool = True, mask: bool = True,
     mask_after: bool = False, fill: float = -math.inf, lse: str = "right", no_maximum: bool = False, skip: str = "right",
-    kind: torch.dtype | None = None, tile_maximum: bool = False,
+    kind: torch.dtype | None = None, tile_maximum: bool = False, times_mask: bool = False,
 ) -> Result:  # fmt: skip
     """The tiled forward pass, with switches for what goes wrong."""
     N, M, d = q.shape[-2], k.shape[-2], q.shape[-1]
@@ -73,6 +75,10 @@ def _tiled(
             if tile_maximum:
                 new = s.amax(-1)
             p = torch.exp(s - shift(new)[..., None])
+            if times_mask:
+                visible = (cols[None, :] <= rows[:, None] + M - N) | (not causal)
+                full = (d**-0.5 if scale is None else scale) * q[..., rows, :] @ k[..., cols, :].mT
+                p = torch.exp(full - shift(new)[..., None]) * visible
             if mask_after:
                 p = p.masked_fill(hidden, 0.0)
             r = torch.exp(shift(new) - shift(m)) if inverse else torch.exp(m - shift(new))
@@ -119,6 +125,30 @@ def _no_running_maximum(q: Tensor, k: Tensor, v: Tensor, Br: int, Bc: int, causa
 def _maximum_from_zero(q: Tensor, k: Tensor, v: Tensor, Br: int, Bc: int, causal: bool) -> Result:
     o, lse = _tiled(q, k, v, Br, Bc, causal, start=0.0)
     return o, lse
+
+
+def _maximum_from_a_number(q: Tensor, k: Tensor, v: Tensor, Br: int, Bc: int, causal: bool) -> Result:
+    return _tiled(q, k, v, Br, Bc, causal, start=-1e4)
+
+
+def _scaled_in_bf16(q: Tensor, k: Tensor, v: Tensor, Br: int, Bc: int, causal: bool) -> Result:
+    return _tiled(q * q.shape[-1] ** -0.5, k, v, Br, Bc, causal, scale=1.0)
+
+
+def _multiplied_by_the_mask(q: Tensor, k: Tensor, v: Tensor, Br: int, Bc: int, causal: bool) -> Result:
+    return _tiled(q, k, v, Br, Bc, causal, times_mask=True)
+
+
+def _one_query_at_a_time(q: Tensor, k: Tensor, v: Tensor, Br: int, Bc: int, causal: bool) -> Result:
+    outputs, sums = [], []
+    for i in range(q.shape[-2]):
+        end = i + 1 + k.shape[-2] - q.shape[-2] if causal else k.shape[-2]
+        row = q[..., i : i + 1, :]
+        keys, values = (t[..., : max(1, end), :] for t in (k, v))
+        o, lse = _tiled(row, keys, values, 1, max(1, end), False)
+        outputs.append(o if end > 0 else torch.zeros_like(o))
+        sums.append(lse if end > 0 else torch.full_like(lse, -math.inf))
+    return torch.cat(outputs, -2), torch.cat(sums, -1)
 
 
 def _maximum_of_the_tile(q: Tensor, k: Tensor, v: Tensor, Br: int, Bc: int, causal: bool) -> Result:
@@ -266,22 +296,26 @@ flash_forward = Exercise(
                 Case(
                     "causal, rising: hidden scores are the largest", ordered(-150, 150, "rising", 4, 5, True)
                 ),
+                Case("causal, rising, one tile of keys", ordered(-150, 150, "rising", 4, 24, True)),
                 Case("causal, falling from 120", ordered(-20, 120, "falling", 4, 5, True), shown=False),
             ),
             tolerance=Tolerance(16, "answers that carry log-sum-exps of 150 round them by 1e-5"),
         ),
         Requirement(
             "scores far below zero",
-            (Case("all scores near -150, where exp is zero", ordered(-152, -148, "mixed")),),
+            (
+                Case("all scores near -150, where exp is zero", ordered(-152, -148, "mixed")),
+                Case("scores between -8e4 and -2e4", far_below(4, 6)),
+            ),
         ),
-        Requirement(_HALF, (Case("bfloat16, 96 keys, tiles of 8", in_bf16(attend(8, 96, 16, 8, 8))),), half),
+        Requirement(_HALF, (Case("bfloat16, 96 keys, tiles of 8", in_bf16(attend(8, 96, 20, 8, 8))),), half),
         Requirement(
             "never more than a tile",
             (
-                Case("64 queries, 512 keys, tiles of 32", attend(64, 512, 4, 32, 32)),
-                Case("causal, 64 queries, 400 keys", attend(64, 400, 4, 32, 32, True), shown=False),
+                Case("32 queries, 512 keys, tiles of 16", attend(32, 512, 4, 16, 16)),
+                Case("causal, 32 queries, 400 keys", attend(32, 400, 4, 16, 16, True), shown=False),
             ),
-            metered,
+            tile_by_tile,
             points=2,
             bounds={
                 "largest tensor": Bound(
@@ -289,7 +323,8 @@ flash_forward = Exercise(
                     unit="bytes in the largest tensor",
                     why="A tile of scores has Br times Bc numbers. Neither all scores nor all scores of one row may exist at a time.",
                     naive=all_scores,
-                )
+                ),
+                "exponentials": ONE_TILE,
             },
         ),
         Requirement(
@@ -334,6 +369,23 @@ flash_forward = Exercise(
         Mistake(
             "Your maximum starts at 0. Where all scores are negative it stays there, and far below 0 everything is lost: start at -inf.",
             _maximum_from_zero,
+        ),
+        Mistake(
+            "Your maximum starts at a number that you chose. Where all scores are below it everything is lost: start at -inf.",
+            _maximum_from_a_number,
+        ),
+        Mistake(
+            "You scale q in bfloat16, which rounds it. Convert q to float32 first, then scale.",
+            _scaled_in_bf16,
+        ),
+        Mistake(
+            "You multiply exp by the mask. Where a hidden score is far above the maximum, exp is infinite, and infinity times 0 is NaN: "
+            "set the score to -inf before exp.",
+            _multiplied_by_the_mask,
+        ),
+        Mistake(
+            "Your results are right, but one query meets all its keys at once. Loop over tiles of keys, with a running maximum, and rescale.",
+            _one_query_at_a_time,
         ),
         Mistake(
             "You use the maximum of each tile alone, and add what belongs to different maxima. Keep a running one, and rescale.",

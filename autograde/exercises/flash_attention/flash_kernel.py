@@ -27,7 +27,7 @@ def launched(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
     (heads, N, d), M = q.shape, k.shape[1]
     o, lse = torch.full_like(q, 7.0), torch.full_like(q[..., 0], 7.0)
     rows, cols = inputs["BR"], inputs["BC"]
-    arguments = (q, k, v, o, lse, N, M, d**-0.5, inputs["causal"], d, rows, cols)
+    arguments = (q, k, v, o, lse, N, M, inputs["scale"], inputs["causal"], d, rows, cols)
     if getattr(implementation, "stands_for_a_kernel", False):
         implementation(*arguments)
         return {"o": o, "lse": lse}
@@ -63,18 +63,20 @@ def _heads(
     d: int = 16,
     BR: int = 16,
     BC: int = 16,
-    size: float = 1.0,
+    scale: float | None = None,
 ) -> Callable[[Draw], Inputs]:
     def draw(source: Draw) -> Inputs:
         given = qkv(source, N, M, d, (heads,))
-        return {**given, "q": size * given["q"], "causal": causal, "BR": BR, "BC": BC}
+        return {**given, "scale": d**-0.5 if scale is None else scale, "causal": causal, "BR": BR, "BC": BC}
 
     return draw
 
 
-def _ordered(low: float, high: float, falling: bool = False) -> Callable[[Draw], Inputs]:
+def _ordered(
+    low: float, high: float, falling: bool = False, causal: bool = False
+) -> Callable[[Draw], Inputs]:
     def draw(source: Draw) -> Inputs:
-        given = dict(_heads(1, 10, 40)(source))
+        given = dict(_heads(1, 10, 40, causal)(source))
         scores = torch.linspace(high, low, 40) if falling else torch.linspace(low, high, 40)
         given["q"] = torch.ones(1, 10, 16)
         given["k"] = scores[None, :, None] / 4 + 0.2 * given["k"]
@@ -96,7 +98,7 @@ def kernel(**switches: Any) -> Implementation:
             BR,
             BC,
             causal and not switches.get("full"),
-            **{k: s for k, s in switches.items() if k != "full"},
+            **{"scale": scale, **{k: s for k, s in switches.items() if k != "full"}},
         )
         o.copy_(values)
         lse.copy_(sums)
@@ -113,7 +115,7 @@ def _nothing_written(*arguments: Any) -> None:
 def _first_head_everywhere(
     q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, N: int, M: int, scale: float, causal: bool, D: int, BR: int, BC: int
 ) -> None:  # fmt: skip
-    values, sums = _tiled(q[:1], k[:1], v[:1], BR, BC, causal)
+    values, sums = _tiled(q[:1], k[:1], v[:1], BR, BC, causal, scale=scale)
     o[:1].copy_(values)
     lse[:1].copy_(sums)
 
@@ -124,7 +126,7 @@ def _zeros_past_the_end_count(
     """Keys past the end are read as zeros; where the mask is causal, nobody sees them."""
     missing = 0 if causal else -M % BC
     more = [torch.cat([t, torch.zeros_like(t[:, :1]).expand(-1, missing, -1)], 1) for t in (k, v)]
-    values, sums = _tiled(q, more[0], more[1], BR, BC, causal)
+    values, sums = _tiled(q, more[0], more[1], BR, BC, causal, scale=scale)
     o.copy_(values)
     lse.copy_(sums)
 
@@ -132,20 +134,20 @@ def _zeros_past_the_end_count(
 def _lse_not_written(
     q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, N: int, M: int, scale: float, causal: bool, D: int, BR: int, BC: int
 ) -> None:  # fmt: skip
-    o.copy_(_tiled(q, k, v, BR, BC, causal)[0])
+    o.copy_(_tiled(q, k, v, BR, BC, causal, scale=scale)[0])
 
 
 def _output_not_written(
     q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, N: int, M: int, scale: float, causal: bool, D: int, BR: int, BC: int
 ) -> None:  # fmt: skip
-    lse.copy_(_tiled(q, k, v, BR, BC, causal)[1])
+    lse.copy_(_tiled(q, k, v, BR, BC, causal, scale=scale)[1])
 
 
 def _whole_tiles_of_queries(
     q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, N: int, M: int, scale: float, causal: bool, D: int, BR: int, BC: int
 ) -> None:  # fmt: skip
     """The last, smaller tile of queries is not written."""
-    values, sums = _tiled(q, k, v, BR, BC, causal)
+    values, sums = _tiled(q, k, v, BR, BC, causal, scale=scale)
     whole = N // BR * BR
     o[:, :whole].copy_(values[:, :whole])
     lse[:, :whole].copy_(sums[:, :whole])
@@ -173,7 +175,8 @@ flash_kernel = Exercise(
                 Case("2 heads, ragged: 20 queries, 39 keys", _heads(2, 20, 39)),
                 Case("one query, 50 keys", _heads(1, 1, 50)),
                 Case("tiles of 16 by 32", _heads(1, 18, 40, BC=32)),
-                Case("2 heads, 70 queries, 45 keys", _heads(2, 70, 45, BR=32), shown=False),
+                Case("another scale", _heads(1, 16, 20, scale=0.7)),
+                Case("2 heads, 70 queries, 45 keys", _heads(2, 70, 45, d=32, BR=32), shown=False),
             ),
             launched,
             points=3,
@@ -194,6 +197,7 @@ flash_kernel = Exercise(
             (
                 Case("the maximum rises in every tile, from -120 to 120", _ordered(-120, 120)),
                 Case("scores near -150, where exp is zero", _ordered(-152, -148, falling=True)),
+                Case("causal: hidden scores are the largest", _ordered(-300, 300, causal=True)),
             ),
             launched,
         ),
@@ -218,6 +222,17 @@ flash_kernel = Exercise(
         Mistake("A tile in which a query has seen nothing yet gives NaN: -inf - -inf. Subtract 0 there.", kernel(guard=False, skip="none")),
         Mistake("Your hidden scores are a large negative number. A row that sees nothing then averages all values: use -inf.",
                 kernel(fill=-1e9, skip="none")),
+        Mistake("You make 1 / sqrt(D) yourself and ignore the scale that is handed in.", kernel(scale=None)),
+        Mistake(
+            "You take the maximum before you apply the mask. A large hidden score then presses all visible ones to zero: mask first.",
+            kernel(mask_after=True, skip="none"),
+        ),
+        Mistake("Your hidden scores are 0, and exp(0) is 1. They have to be -inf.", kernel(fill=0.0, skip="none")),
+        Mistake(
+            "You end the loop over keys early, but do not mask the tiles that the diagonal crosses. Hide the columns after i + M - N.",
+            kernel(mask=False),
+        ),
+        Mistake("Your lse is the maximum. It is m + log(l).", kernel(lse="m")),
         Mistake("Your lse is log(l). The sum was made relative to m: lse = m + log(l).", kernel(lse="log l")),
         Mistake(
             "Keys past the end are read as zeros, and you count them: each adds exp(0 - m) to l. Hide the columns from M on.",

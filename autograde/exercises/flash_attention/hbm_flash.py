@@ -59,6 +59,10 @@ def _rows_rounded_up(N: int, d: int, M: int) -> int:
     return _count(N, d, math.ceil(M / (4 * d)))
 
 
+def _rows_not_rounded(N: int, d: int, M: int) -> int:
+    return 2 * N * d + N + math.ceil(N / (M / (4 * d))) * 2 * N * d
+
+
 def _order_of_the_theorem(N: int, d: int, M: int) -> int:
     return N * N * d * d // M
 
@@ -113,6 +117,10 @@ hbm_flash = Exercise(
         Mistake(
             "You round the rows of a tile up. Four tiles of that size do not fit into M numbers.",
             _rows_rounded_up,
+        ),
+        Mistake(
+            "You divide N by M / (4 d) and round once. A tile has a whole number of rows: round M / (4 d) down first.",
+            _rows_not_rounded,
         ),
         Mistake("You return the order of growth from the theorem. Count the numbers.", _order_of_the_theorem),
         Mistake(

@@ -46,6 +46,16 @@ def _three(rows: tuple[int, ...], d: int, rise: float) -> Callable[[Draw], Input
     return lambda source: {name: _part(source, rows, d, k * rise) for k, name in enumerate(("a", "b", "c"))}
 
 
+def _equal_maxima(source: Draw) -> Inputs:
+    a, b = _part(source, (3,), 2), _part(source, (3,), 2)
+    return {"a": a, "b": (a[0].clone(), b[1], b[2])}
+
+
+def _far_below(source: Draw) -> Inputs:
+    """The second part has the larger maxima, by thousands; both are far below zero."""
+    return {"a": _part(source, (3,), 2, -5e4), "b": _part(source, (3,), 2, -4.6e4)}
+
+
 def _nothing(rows: tuple[int, ...], d: int) -> Part:
     return torch.full(rows, -math.inf), torch.zeros(rows), torch.zeros(*rows, d)
 
@@ -146,6 +156,20 @@ def _sum_of_maxima(a: Part, b: Part) -> Part:
     return torch.logaddexp(a[0], b[0]), l, o
 
 
+def _equal_maxima_lost(a: Part, b: Part) -> Part:
+    d = torch.exp(-(a[0] - b[0]).abs()).nan_to_num(0.0)
+    r = torch.where(a[0] > b[0], 1.0, d)
+    s = torch.where(b[0] > a[0], 1.0, torch.where(a[0] > b[0], d, 0.0))
+    m = torch.maximum(a[0], b[0])
+    return m, r * a[1] + s * b[1], r[..., None] * a[2] + s[..., None] * b[2]
+
+
+def _maximum_from_a_number(a: Part, b: Part) -> Part:
+    m = torch.maximum(a[0], b[0])
+    r, s = (torch.exp(part[0] - m.clamp(min=-1e4)) for part in (a, b))
+    return m, r * a[1] + s * b[1], r[..., None] * a[2] + s[..., None] * b[2]
+
+
 def _always_minus_larger_only(a: Part, b: Part) -> Part:
     m = torch.maximum(a[0], b[0])
     larger = a[0] >= b[0]
@@ -165,7 +189,9 @@ merge = Exercise(
                 Case("2 heads of 3 rows", _two((2, 3), 3)),
                 Case("maxima that differ by thousands", _two((4,), 3, above=3e3)),
                 Case("in float64", lambda source: double(_two((2,), 3))(source)),
+                Case("equal maxima", _equal_maxima),
                 Case("64 rows, one channel", _two((64,), 1), shown=False),
+                Case("maxima near -5e4", _far_below),
             ),
             points=2,
         ),
@@ -230,6 +256,15 @@ merge = Exercise(
             _nan_where_empty,
         ),
         Mistake("Your m is the log-sum-exp of the maxima. It is the larger one of the two.", _sum_of_maxima),
+        Mistake(
+            "Where both maxima are equal you lose a part. Both factors are 1 there: compare with >= on one side, or use exp(m_a - m).",
+            _equal_maxima_lost,
+        ),
+        Mistake(
+            "What you subtract is never below a number that you chose. Parts far below it become zero: subtract m, and 0 only where "
+            "m is -inf.",
+            _maximum_from_a_number,
+        ),
         Mistake(
             "You keep the part with the larger maximum and forget the other one.", _always_minus_larger_only
         ),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from autograde.exercise import Case, Draw, Exercise, Mistake, Requirement
-from autograde.exercises.flash_attention.common import double, nan_in
+from autograde.exercises.flash_attention.common import LIBRARY, double, nan_in
 from autograde.observe import Inputs
 from autograde.probes import gradients
 from utils.reference import flash_attention as reference
@@ -29,6 +29,10 @@ def _some_large(source: Draw) -> Inputs:
 
 def _saturated(source: Draw) -> Inputs:
     return {"x": torch.linspace(-1e4, 1e4, 9)[torch.argsort(source.uniform(9))]}
+
+
+def _far_below(source: Draw) -> Inputs:
+    return {"x": torch.linspace(-5e4, -2e4, 7)[torch.argsort(source.uniform(7))]}
 
 
 def _hidden(source: Draw) -> Inputs:
@@ -96,6 +100,11 @@ def _evenly_where_hidden(x: Tensor) -> Tensor:
     return p / p.sum()
 
 
+def _maximum_from_a_number(x: Tensor) -> Tensor:
+    p = torch.exp(x - x.max().clamp(min=-1e4))
+    return p / torch.where(p.sum() == 0, 1.0, p.sum())
+
+
 def _nan_where_hidden(x: Tensor) -> Tensor:
     p = torch.exp(x - x.max())
     return p / p.sum()
@@ -122,6 +131,7 @@ safe_softmax = Exercise(
                 Case("all scores near -200, where exp is zero", _scores(9, -200.0)),
                 Case("scores between -1e4 and 1e4", _saturated),
                 Case("all scores near 300", _scores(6, 300.0), shown=False),
+                Case("scores between -5e4 and -2e4", _far_below),
             ),
         ),
         Requirement(
@@ -183,10 +193,28 @@ safe_softmax = Exercise(
             _evenly_where_hidden,
         ),
         Mistake(
+            "Your maximum is never below a number that you chose. Scores far below it all become zero: start at -inf, and treat a "
+            "maximum of -inf on its own.",
+            _maximum_from_a_number,
+        ),
+        Mistake(
             "Where all scores are hidden you get NaN, because -inf - -inf is NaN. Subtract 0 there, and do not divide by zero.",
             _nan_where_hidden,
             recognise=nan_in((_HIDDEN, "all are hidden")),
         ),
     ),
-    forbids=("softmax", "_softmax", "log_softmax", "_log_softmax", "softmin", "logsumexp", "special_softmax"),
+    forbids=(
+        *LIBRARY,
+        "softmax",
+        "_softmax",
+        "_safe_softmax",
+        "log_softmax",
+        "_log_softmax",
+        "softmin",
+        "special_softmax",
+        "logsumexp",
+        "logaddexp",
+        "logcumsumexp",
+        "_logcumsumexp",
+    ),
 )

@@ -59,6 +59,14 @@ def _along_columns(p: Tensor, dp: Tensor) -> Tensor:
     return p * (dp - (p * dp).sum(0, keepdim=True))
 
 
+def _dimension_lost(p: Tensor, dp: Tensor) -> Tensor:
+    return p * (dp - (p * dp).sum(-1))
+
+
+def _second_dimension(p: Tensor, dp: Tensor) -> Tensor:
+    return p * (dp - (p * dp).sum(1, keepdim=True))
+
+
 def _over_everything(p: Tensor, dp: Tensor) -> Tensor:
     return p * (dp - (p * dp).sum())
 
@@ -135,6 +143,14 @@ softmax_backward = Exercise(
         Mistake(
             "You sum over the rows. Each row is a softmax of its own: sum over the last dimension.",
             _along_columns,
+        ),
+        Mistake(
+            "Your sum loses its dimension, so the sum of row i is subtracted from column i. Take sum(-1, keepdim=True).",
+            _dimension_lost,
+        ),
+        Mistake(
+            "You sum over dimension 1, which is the last one of a matrix only. Take -1: there may be batches and heads, or one row.",
+            _second_dimension,
         ),
         Mistake(
             "You sum over everything. Each row is a softmax of its own: sum over the last dimension.",

@@ -40,10 +40,11 @@ def decoded_half(implementation: Implementation, inputs: Inputs) -> Any:
 
 
 def counted(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
-    """The output, and how many parts were not put together."""
+    """The output, and by how many parts too few or too many were put together; an empty one to start from may be one more."""
     merge = Counted(join)
     value = implementation(*inputs.values(), lambda a, b: merge(a, b))
-    return {"value": value, "parts left out": max(0, inputs["splits"] - 1 - merge.calls)}
+    few, many = inputs["splits"] - 1 - merge.calls, merge.calls - inputs["splits"]
+    return {"value": value, "parts left out": max(0, few, many)}
 
 
 def _keys(
@@ -149,6 +150,10 @@ def _not_split(q: Tensor, k: Tensor, v: Tensor, splits: int, merge: Join) -> Ten
     return _done(_split(q, k, v, 1, merge)[0])
 
 
+def _one_key_in_each_part(q: Tensor, k: Tensor, v: Tensor, splits: int, merge: Join) -> Tensor:
+    return _done(reduce(merge, _split(q, k, v, k.shape[-2], merge)))
+
+
 def _in_bf16(q: Tensor, k: Tensor, v: Tensor, splits: int, merge: Join) -> Tensor:
     o = _done(reduce(merge, _split(q, k, v, splits, merge, kind=q.dtype)))
     return o.to(torch.promote_types(q.dtype, torch.float32))
@@ -190,7 +195,7 @@ split_k_decode = Exercise(
             bounds={
                 "parts left out": Bound(
                     most=lambda inputs: 0,
-                    unit="parts that merge never got",
+                    unit="parts that merge got too few or too many",
                     why="Divide the keys into `splits` parts, and put them together with splits - 1 calls of merge.",
                     naive=lambda inputs: inputs["splits"] - 1,
                 )
@@ -232,8 +237,13 @@ split_k_decode = Exercise(
             "You take splits for the number of keys in a part, and then the first parts only.", _parts_as_size
         ),
         Mistake(
-            "Your output is right, but the keys are not divided: make `splits` parts, and merge them.",
+            "Your output is right, but merge gets no parts. Divide the keys into `splits` parts, and put them together with the merge that is "
+            "handed in.",
             _not_split,
+        ),
+        Mistake(
+            "Your output is right, but you ignore `splits`: each key is a part of its own. Make `splits` parts of about the same size.",
+            _one_key_in_each_part,
         ),
         Mistake(
             "You compute in bfloat16 throughout. Convert to float32 first.",
