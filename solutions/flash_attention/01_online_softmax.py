@@ -28,7 +28,6 @@
 # | **You leave with** | a safe softmax, its one-pass version, and `merge`, the operation from which the next three notebooks build attention |
 
 # %% setup
-# ruff: noqa: E741
 import functools
 import math
 from collections.abc import Iterable

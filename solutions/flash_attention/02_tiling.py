@@ -27,7 +27,6 @@
 # | **You leave with** | `flash_forward`: exact attention with any tile size, any lengths, a causal mask, and the log-sum-exp that the backward pass needs |
 
 # %% setup
-# ruff: noqa: E741
 import math
 
 import torch

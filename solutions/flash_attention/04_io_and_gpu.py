@@ -27,7 +27,6 @@
 # | **You leave with** | the count that explains FlashAttention, decoding in parts, and a Triton kernel of your own |
 
 # %% setup
-# ruff: noqa: E741
 import functools
 import math
 import os

@@ -1,4 +1,3 @@
-# ruff: noqa: E741
 """The exercise ``flash_forward`` of the lesson flash_attention/02_tiling."""
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-# ruff: noqa: E741
 """The exercise ``merge`` of the lesson flash_attention/01_online_softmax."""
 
 from __future__ import annotations

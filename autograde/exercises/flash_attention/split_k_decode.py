@@ -1,4 +1,3 @@
-# ruff: noqa: E741
 """The exercise ``split_k_decode`` of the lesson flash_attention/04_io_and_gpu."""
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-# ruff: noqa: E741
 """Right answers in other styles, and lazy or cheating ones, for the exercises of flash_attention/04_io_and_gpu.
 
 Kernels in Triton are graded in ``tests/reference/flash_attention``, in a process that may interpret them; here stand functions

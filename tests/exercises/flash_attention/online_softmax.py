@@ -1,4 +1,3 @@
-# ruff: noqa: E741
 """Right answers in other styles, and lazy or cheating ones, for the exercises of flash_attention/01_online_softmax."""
 
 import math

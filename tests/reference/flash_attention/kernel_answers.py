@@ -1,4 +1,3 @@
-# ruff: noqa: E741
 """Answers to the exercise flash_kernel as learners write them: Triton kernels, with the lesson's helpers."""
 
 import triton

@@ -1,4 +1,3 @@
-# ruff: noqa: E741
 """The references of flash_attention in PyTorch, against library operators, autograd in float64, brute force and identities."""
 
 import functools

@@ -1,4 +1,3 @@
-# ruff: noqa: E741
 """FlashAttention as Triton kernels: forward and backward pass, float32 accumulation, any lengths, grouped-query heads.
 
 ``flash_attention`` takes q[batch, heads, N, d] and k, v[batch, kv_heads, M, d] in bf16, fp16 or fp32; head h reads the keys of

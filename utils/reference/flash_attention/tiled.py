@@ -1,4 +1,3 @@
-# ruff: noqa: E741
 """Exact attention in tiles, in PyTorch: the references of the series ``flash_attention``.
 
 N queries, M keys, head size d, scale 1 / sqrt(d). With ``causal``, query i sees the keys j <= i + M - N: the last query sees all
