@@ -208,14 +208,11 @@ def _one_query_at_a_time(
     dq, dk, dv = [], torch.zeros_like(_float(k)), torch.zeros_like(_float(v))
     for i in range(q.shape[-2]):
         end = max(0, i + 1 + k.shape[-2] - q.shape[-2] if causal else k.shape[-2])
-        row = [
-            q[..., i : i + 1, :],
-            k[..., :end, :],
-            v[..., :end, :],
-            o[..., i : i + 1, :],
-            lse[..., i : i + 1],
-        ]
-        gq, gk, gv = _tiled(*row, do[..., i : i + 1, :], 1, max(1, end), False)
+        own = slice(i, i + 1)
+        gq, gk, gv = _tiled(
+            q[..., own, :], k[..., :end, :], v[..., :end, :], o[..., own, :], lse[..., own], do[..., own, :],
+            1, max(1, end), False,
+        )  # fmt: skip
         dq.append(gq)
         dk[..., :end, :] += gk
         dv[..., :end, :] += gv
