@@ -27,6 +27,7 @@
 
 # %% setup
 import contextlib
+import ctypes
 import importlib.util
 import os
 import signal
@@ -420,6 +421,12 @@ if __name__ == "__main__":
 '''
 
 
+def end_with_parent() -> None:
+    """On Linux: this process is told to end when the one that started it has gone."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+
+
 def launch(folder: Path, *options: str, ranks: int = 2, seconds: float = 100) -> tuple[int, str]:
     """Run the script with torchrun; its exit status and what it printed. Nothing is left running, whatever happens."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
@@ -431,6 +438,7 @@ def launch(folder: Path, *options: str, ranks: int = 2, seconds: float = 100) ->
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        preexec_fn=end_with_parent,
     )
     try:
         output, _ = process.communicate(timeout=seconds)
