@@ -51,7 +51,7 @@ check = open_lesson("ddp/01_gradient_averaging")
 #
 # A process that takes part is a **rank**, numbered from 0; how many there are is the **world size** $N$. `run_ranks(f, N)` calls `f(rank, N)` on $N$ ranks at the
 # same time, and returns what each returned. Inside, `torch.distributed` works as it does on a cluster: `dist.all_reduce(x)` replaces `x` on every rank by the sum
-# over all ranks, `dist.broadcast(x, src=0)` replaces it by rank 0's. A call of this kind is a **collective**: it ends only when every rank has made it.
+# over all ranks, `dist.broadcast(x, src=0)` replaces it by rank 0's. A call of this kind is a **collective**: it ends only when every rank has made it. `traffic()` lists the calls that the rank has made, and their bytes.
 # Our ranks are threads of this notebook, with a real network layer (gloo) between them; notebook 04 starts real processes.
 
 
@@ -179,7 +179,7 @@ print(
 #
 # ### Exercise 1 · loss_factor  ●●○  7 minutes
 #
-# Solve for $c_r$, for both kinds of loss.
+# Solve for $c_r$, for both kinds of loss. (A rank without examples has the factor 0 for a mean. In a training it takes the sum: the mean over nothing is NaN, and so is 0 times NaN.)
 
 
 # %% loss_factor tags=["exercise"]
@@ -550,7 +550,7 @@ left.legend(loc="upper right")
 plotting.caption(
     fig,
     "Left: two ranks lie on the curve of one process. Right: the difference, on a logarithmic scale (cut off at 1e-8). Two ranks differ "
-    "by rounding; each of the three negative controls by a million times more.",
+    "by rounding, each of the three negative controls by far more.",
 )
 
 # %% [markdown]
@@ -564,7 +564,7 @@ plotting.caption(
 #
 # ### Exercise 5 · accumulate_no_sync  ●●○  8 minutes
 #
-# Accumulate over micro batches, and average once. `loss` is a mean over its micro batch, and the last one may be shorter: you know from exercise 1 what that means. Call `backward` for each micro batch before the next forward pass, or all their graphs are in memory at
+# Accumulate over micro batches, and average once. `loss` is a mean over its micro batch, and the last one may be shorter: you know from exercise 1 what that means. All ranks have the same number of examples here. Call `backward` for each micro batch before the next forward pass, or all their graphs are in memory at
 # once.
 
 
@@ -581,7 +581,7 @@ def accumulate_no_sync(
         model: gradients that it holds at the start are thrown away.
         loss: loss(prediction, target) is the mean over the examples that it is given.
         batches: micro batches (x, y) of this rank, which may differ in length.
-        average: average(model) replaces the gradients by their mean over the ranks: average_gradients.
+        average: called with the model, it replaces the gradients by their mean over the ranks: average_gradients.
 
     Returns:
         This rank's mean loss over all its examples.

@@ -20,7 +20,7 @@
 #
 # | | |
 # |---|---|
-# | **Time** | about 55 minutes; the code runs for about five seconds |
+# | **Time** | about 55 minutes; the code runs for about ten seconds |
 # | **You need** | [notebook 01](01_gradient_averaging.ipynb) for the words rank and collective |
 # | **Graded** | six exercises, one to three dots for how hard they are; each has its own check cell |
 # | **You leave with** | a ring all-reduce from sends and receives, and a formula for when to use it |
@@ -219,7 +219,7 @@ def reduce_scatter(
         parts: this rank's vector, cut into `world` parts. Changed in place.
         rank: this rank.
         world: how many ranks.
-        send: send(tensor, to) starts a message to rank `to` and returns a request; request.wait() ends it. Send to the right
+        send: send(tensor, to) starts a message to rank `to` and returns a request, whose method wait() ends it. Send to the right
             neighbour only, and wait for each request.
         recv: recv(tensor, source) waits for a message and writes it into the tensor, which has to have its length and dtype.
 
@@ -372,7 +372,7 @@ for rank, x in enumerate(on_ranks(both_phases, 4)):
 #
 # $$ \text{sent by each rank} = 2 (N - 1) \cdot \frac nN = 2\, \frac{N - 1}{N}\, n \; < \; 2 n . $$
 #
-# No algorithm can do with less: a rank has to let out what it has, and take in what it lacks (Patarasuk and Yuan, 2009, derive the bound).
+# All ranks together send $2 (N - 1)\, n$. So they do with the server: to sum one number, $N - 1$ messages bring the terms together, and $N - 1$ hand the sum out. No order of messages needs fewer (Patarasuk and Yuan derive the bound, see the sources). The ring divides them equally, so no rank is the slow one.
 #
 # ### Exercise 4 · ring_all_reduce  ●●●  10 minutes
 #
@@ -624,6 +624,7 @@ def draw_times(world: int, microseconds: float, gigabytes: float, crossing: floa
         plotting.label(ax, sizes[-1] * 1.3, times[-1], method, color)
     if crossing is not None and crossing >= sizes[0]:
         ax.axvline(crossing, color=plotting.GREY, linewidth=1, linestyle=":")
+        ax.set(title=f"ring is faster above {crossing / 1e3:,.0f} kB")
     ax.set(xlabel="size of the vector (bytes)", ylabel="time (s)", xlim=(1e2, 1e10))
     text = "Left, latency decides: few messages win. Right, bandwidth decides: short messages win."
     plotting.caption(fig, text + (" Dotted: your crossing point." if crossing is not None else ""))
@@ -704,7 +705,7 @@ for world in (2, 4, 8, 16, 64, 256):
     )
 
 # %% [markdown]
-# **Play.** A model of one million parameters has gradients of 4 MB. On 64 ranks with a slow network of 1 gigabyte per second: how small must the latency be for the ring to be the better choice, and what changes if you send the gradients in messages of 40 kB, one for each
+# **Play.** A model of one million parameters has gradients of 4 MB. On 64 ranks with a slow network of 1 gigabyte per second: up to which latency is the ring the better choice? And up to which one if you send the gradients in messages of 40 kB, one for each
 # parameter tensor?
 # <!-- not printed: 40 (a size to try) -->
 
@@ -720,7 +721,7 @@ def draw_crossing(world: int, microseconds: float, gigabytes: float) -> Figure:
 widgets.explore(
     draw_crossing,
     world=widgets.slider("ranks N", 64, 2, 256, 1),
-    microseconds=widgets.slider("latency (µs)", 20, 1, 200, 1),
+    microseconds=widgets.slider("latency (µs)", 20, 1, 500, 1),
     gigabytes=widgets.slider("bandwidth (GB/s)", 1, 1, 100, 1),
 )
 

@@ -50,7 +50,7 @@ check = open_lesson("ddp/03_buckets")
 # In notebook 01 the ranks average *after* the backward pass. Nothing is computed while gradients travel, and nothing travels while gradients are computed. Yet the gradient of the last layer is known first, long before that of the first layer, and could have gone.
 #
 # `dist.all_reduce(x, async_op=True)` starts an all-reduce and returns at once a handle whose `wait()` ends it. And a parameter can call you: `p.register_post_accumulate_grad_hook(f)` makes the backward pass call `f(p)` as soon as `p.grad` is there. Below, a network of eight layers, with
-# blocking all-reduces after the backward pass. The ticks are when gradients were there and when all-reduces were started.
+# blocking all-reduces after the backward pass. The ticks show in which order gradients were there and all-reduces were started.
 
 
 # %%
@@ -91,9 +91,9 @@ def watch(net: nn.Module) -> list[float]:
 
 
 def events(arrived: list[float]) -> tuple[list[float], list[float]]:
-    """Times of gradients and of all-reduces on this rank, in milliseconds from the first gradient."""
+    """Times of gradients and of all-reduces on this rank, in seconds of the computer's clock."""
     started = [message.time for message in traffic().messages if message.operation == "allreduce"]
-    return [1e3 * (t - arrived[0]) for t in arrived], [1e3 * (t - arrived[0]) for t in started]
+    return arrived, started
 
 
 def blocking(rank: int, world: int) -> tuple[list[float], list[float]]:
@@ -108,10 +108,18 @@ def blocking(rank: int, world: int) -> tuple[list[float], list[float]]:
 
 
 def draw_events(ax: Axes, arrived: list[float], started: list[float], title: str) -> None:
-    """Gradients above, all-reduces below, and the end of the backward pass."""
-    ax.plot(arrived, [1] * len(arrived), "|", color=plotting.BLUE, markersize=16, markeredgewidth=2)
-    ax.plot(started, [0] * len(started), "|", color=plotting.VERMILLION, markersize=16, markeredgewidth=2)
-    ax.axvline(arrived[-1], color=plotting.GREY, linewidth=1, linestyle=":")
+    """Events in their order in time: gradients above, all-reduces below, and the end of the backward pass."""
+    place = {t: number for number, t in enumerate(sorted([*arrived, *started]), start=1)}
+    for height, times, color in ((1, arrived, plotting.BLUE), (0, started, plotting.VERMILLION)):
+        ax.plot(
+            [place[t] for t in times],
+            [height] * len(times),
+            "|",
+            color=color,
+            markersize=16,
+            markeredgewidth=2,
+        )
+    ax.axvline(place[arrived[-1]], color=plotting.GREY, linewidth=1, linestyle=":")
     ax.set(yticks=[0, 1], yticklabels=["all-reduce started", "gradient there"], ylim=(-0.6, 1.6), title=title)
 
 
@@ -124,7 +132,7 @@ def early(arrived: list[float], started: list[float]) -> int:
 times_blocking = run_ranks(blocking, 2)[0]
 fig, ax = plotting.figure(width=8.5, height=2.4)
 draw_events(ax, *times_blocking, title="blocking, rank 0")
-ax.set(xlabel="time since the first gradient (ms)", ylabel="event")
+ax.set(xlabel="events of rank 0, in their order", ylabel="event")
 plotting.caption(
     fig, "Orange-red ticks stand behind the dotted line, the end of the backward pass: no overlap."
 )
@@ -421,7 +429,7 @@ draw_events(
 )
 draw_events(axes[1], *on_ranks(overlapped, 2)[0][0], title="buckets and hooks")
 axes[0].set(ylabel="event")
-axes[1].set(xlabel="time since the first gradient (ms)", ylabel="event")
+axes[1].set(xlabel="events of rank 0, in their order", ylabel="event")
 plotting.caption(
     fig,
     "With hooks all buckets but the last are started left of the dotted line, the end of the backward pass.",
@@ -535,8 +543,8 @@ for size in (1, 4, 60):
 fig = draw_sizes(0.8, 2.0)
 
 # %% [markdown]
-# With buckets of one layer, the latencies add up to more than the backward pass can hide, and the network falls behind. With one bucket nothing overlaps. In between there is a wide valley; PyTorch's default of 25 MB is a guess that suits many models.
-# <!-- not printed: 25 MB (bucket_cap_mb in the documentation of DistributedDataParallel) -->
+# With buckets of one layer, the latencies add up to more than the backward pass can hide, and the network falls behind. With one bucket nothing overlaps. In between there is a wide valley; PyTorch's default is 25 MB. (The teeth of the curve come from the last bucket: it is smaller where the size does not divide 60.)
+# <!-- not printed: 25 (bucket_cap_mb in the documentation of DistributedDataParallel) -->
 #
 # **Play.** Set the bandwidth to 1 MB per ms: the network needs as long as the backward pass. Which latency makes small buckets *worse* than no overlap at all? And how far down does the best time come when the latency is zero?
 
@@ -555,7 +563,7 @@ widgets.explore(
 # 3. A model of the time, with a best size for a bucket.
 #
 # **Limits.** The flat tensor is a copy of the gradients; `DistributedDataParallel` lets the gradients live in it from the start (`gradient_as_bucket_view`). The order of the gradients is guessed from the order of the parameters; the real class looks at it in the first step, and divides anew. On a GPU the overlap needs a second stream, which NCCL brings along. Ranks that are threads
-# share two processor cores here, so times on your screen show an order of events and no speed-up.
+# share two processor cores here, so the pictures show the order of events and no speed-up.
 #
 # **Cost.** One more copy of the gradients, and one hook call for each parameter in each step.
 #

@@ -27,6 +27,7 @@
 
 # %% setup
 import contextlib
+import ctypes
 import importlib.util
 import os
 import signal
@@ -111,7 +112,7 @@ print(f"largest ratio of the two variances: {(whole / of_ranks.clamp(min=1e-9))[
 #
 # $$ v = \sum_r \frac{n_r}{n} \left( v_r + (\mu_r - \mu)^2 \right) . $$
 #
-# The second term is what the mean of the variances leaves out. There are two safe ways to $v$: this formula, or a second all-reduce, of $\sum_i (x_i - \mu)^2$ with the common $\mu$. A third one is popular and unsafe: $\frac1n \sum x_i^2 - \mu^2$ subtracts two large numbers where features are far from zero. In float32, around 1000, nothing is left of a variance of 1.
+# The second term is what the mean of the variances leaves out. There are two safe ways to $v$: this formula, or a second all-reduce, of $\sum_i (x_i - \mu)^2$ with the common $\mu$. A third one is popular and unsafe: $\frac1n \sum x_i^2 - \mu^2$ subtracts two large numbers where features are far from zero. In float32, features around $10^4$ leave nothing of a variance of 1: their squares are multiples of 8.
 #
 # ### Exercise 1 · sync_bn_stats  ●●●  10 minutes
 #
@@ -193,7 +194,7 @@ for rank, (variance, calls) in enumerate(on_ranks(pooled, 2)):
 #
 # ### Exercise 2 · save_on_rank0  ●●○  7 minutes
 #
-# Rank 0 writes with `torch.save`; all ranks return when the file is in its place. `dist.barrier()` ends when every rank has called it.
+# Rank 0 writes with `torch.save`; all ranks return when the file is in its place. If writing fails, the error of `torch.save` may end rank 0: the launcher then ends the others. `dist.barrier()` ends when every rank has called it.
 
 
 # %% save_on_rank0 tags=["exercise"]
@@ -205,7 +206,7 @@ def save_on_rank0(path: Path, state: dict[str, Any]) -> None:
         state: what torch.save writes.
 
     Returns:
-        Nothing. No other file is left beside the checkpoint.
+        Nothing. No other file is left beside the checkpoint that was written.
 
     Example:
         save_on_rank0(Path("checkpoint.pt"), {"step": 20}) on 2 ranks makes 1 file.
@@ -420,6 +421,12 @@ if __name__ == "__main__":
 '''
 
 
+def end_with_parent() -> None:
+    """On Linux: this process is told to end when the one that started it has gone."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+
+
 def launch(folder: Path, *options: str, ranks: int = 2, seconds: float = 100) -> tuple[int, str]:
     """Run the script with torchrun; its exit status and what it printed. Nothing is left running, whatever happens."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
@@ -431,6 +438,7 @@ def launch(folder: Path, *options: str, ranks: int = 2, seconds: float = 100) ->
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        preexec_fn=end_with_parent,
     )
     try:
         output, _ = process.communicate(timeout=seconds)
@@ -527,8 +535,11 @@ plotting.caption(
 resume(Path("there is no such file"), nn.Linear(1, 1), [])
 print("first launch: exit status", status)
 for line in output.splitlines():
-    if line.strip().startswith("exitcode"):
-        print("  process ended:", line.split()[-1])
+    name, _, value = line.partition(":")
+    if name.strip() == "rank":
+        ended = value.split()[0]
+    elif name.strip() == "exitcode":
+        print(f"  rank {ended} ended with exit code {value.split()[0]}")
 print("the checkpoint is from step", torch.load(checkpoint)["step"])
 
 status, output = launch(folder, "--checkpoint", checkpoint)
@@ -551,14 +562,14 @@ for file in folder.iterdir():
 folder.rmdir()
 
 # %% [markdown]
-# torchrun sees that a process has gone, ends the others, and says which rank it was and why: `-9` is the signal SIGKILL, which is also what a system sends that runs out of memory. The checkpoint of step 20 is whole. The second start repeats the steps that were lost, and meets the old curve, because everything that a step depends on is in
+# torchrun sees that a process has gone, ends the others, and says how each ended: `-9` is the signal SIGKILL, which is also what a system sends that runs out of memory. (`-15` is SIGTERM, with which torchrun ends a rank. Rank 0 may be faster, and end with an error of its own: its connection is broken.) The checkpoint of step 20 is whole. The second start repeats the steps that were lost, and meets the old curve, because everything that a step depends on is in
 # the checkpoint or follows from the step's number. `torchrun --max-restarts 3` starts again by itself.
 #
 # ## A larger batch, another rate
 #
 # So far the batch was divided, and the training stayed the same. Usually one wants more: each rank keeps the batch that fits into its memory, and the whole batch becomes $N$ times as large. There are $N$ times fewer steps in an epoch, so each should go $N$ times as far: the **linear scaling rule** multiplies the rate by $N$. At the start, where
 # the loss changes fast, such steps are too long. Goyal and others (2017) let the rate grow from $\eta$ to $N \eta$ by the same amount in each step, over the first five epochs, and trained ResNet-50 with batches of 8192 images on 256 GPUs in one hour.
-# <!-- not printed: 8192, 256 (abstract of Goyal et al.) -->
+# <!-- not printed: 50, 8192, 256 (the name of the network, and the abstract of Goyal et al.) -->
 #
 # ### Exercise 4 · warmup_lr  ●○○  5 minutes
 #
@@ -631,7 +642,6 @@ print("8 ranks, steps 0, 10, 20, 30:", *(round(warmup_lr(step, 0.1, 8, 20), 3) f
 # - Two computers with eight GPUs each, the same command on both:
 #   `torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint FIRST_HOST:29500 --rdzv-id 7 train.py`. The first host's name has to be known to the other, and its port open. The checkpoint has to lie on a disk that both see, or rank 0's file must be copied.
 # - In place of your functions: `DistributedDataParallel(model, device_ids=[local_rank])` does what notebooks 01 and 03 do; `DistributedSampler` with `set_epoch(epoch)` is `shard`; `with model.no_sync():` accumulates; `nn.SyncBatchNorm.convert_sync_batchnorm(model)` synchronises batch norm.
-# <!-- not printed: 29500 (the port in PyTorch's documentation of torchrun) -->
 #
 # ## What you built
 #

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from autograde.exercise import Bound, Case, Draw, Exercise, Mistake, Requirement
 from autograde.exercises.ddp.ranks import calls_and_bytes, in_ranks
@@ -19,8 +20,18 @@ Observed = Mapping[tuple[str, str], Observation]
 
 
 def double(draw: Callable[[Draw], Inputs]) -> Callable[[Draw], Inputs]:
-    """The same inputs in float64."""
-    return lambda source: map_floats(draw(source), lambda t: t.double())
+    """The same inputs in float64, with digits that float32 does not have."""
+    return lambda source: map_floats(draw(source), lambda t: t.double() * (1 + 2.0**-30))
+
+
+def digits_kept(given: Any, found: Any) -> bool:
+    """Whether numbers with more digits than float32 has were not rounded to float32 on the way."""
+
+    def in_float32(nest: Any) -> bool:
+        floats = [t for t in tree_leaves(nest) if isinstance(t, Tensor) and t.is_floating_point()]
+        return all(torch.equal(t, t.float().to(t.dtype)) for t in floats)
+
+    return in_float32(given) or not in_float32(found)
 
 
 # --- loss_factor --------------------------------------------------------------------------------------------------------------
@@ -29,7 +40,7 @@ def double(draw: Callable[[Draw], Inputs]) -> Callable[[Draw], Inputs]:
 def all_factors(implementation: Implementation, inputs: Inputs) -> list[Any]:
     """The factors of all ranks."""
     sizes = inputs["sizes"]
-    return [implementation(list(sizes), rank, inputs["reduction"]) for rank in range(len(sizes))]
+    return [implementation(sizes, rank, inputs["reduction"]) for rank in range(len(sizes))]
 
 
 def _sizes(sizes: list[int], reduction: str) -> Callable[[Draw], Inputs]:
@@ -74,6 +85,10 @@ def _own_batch(sizes: list[int], rank: int, reduction: str) -> float:
 
 def _sum_over_all(sizes: list[int], rank: int, reduction: str) -> float:
     return reference.loss_factor(sizes, rank, "mean") if reduction == "mean" else 1 / sum(sizes)
+
+
+def _ranks_with_examples(sizes: list[int], rank: int, reduction: str) -> float:
+    return reference.loss_factor(sizes, rank, reduction) * sum(size > 0 for size in sizes) / len(sizes)
 
 
 def _one_rank_less(sizes: list[int], rank: int, reduction: str) -> float:
@@ -136,6 +151,10 @@ loss_factor = Exercise(
             _sum_over_all,
         ),
         Mistake("The average divides by N, the number of ranks, not by N - 1.", _one_rank_less),
+        Mistake(
+            "You count only the ranks that have examples. The average divides by all ranks: multiply by the length of sizes.",
+            _ranks_with_examples,
+        ),
     ),
 )
 
@@ -159,6 +178,10 @@ def division(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
     first = ranks(0, seed)
     torch.manual_seed(2)
     again, later, other = ranks(0, seed), ranks(1, seed), ranks(0, seed + 1)
+    epochs = [first, later, ranks(2, seed), ranks(3, seed)]
+    old, new = (
+        {pair for share in shares for pair in zip(share, share[1:], strict=False)} for shares in epochs[:2]
+    )
     dealt = [i for share in first for i in share]
     counts = [dealt.count(i) for i in range(n)]
     large = n >= 12
@@ -172,10 +195,13 @@ def division(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
         "torch's own generator is left alone": untouched,
         "shuffled": not large or dealt != sorted(dealt),
         "in another order in the next epoch": not large or first != later,
+        "in another order in each of four epochs": not large
+        or not any(epoch in epochs[:i] for i, epoch in enumerate(epochs)),
+        "most examples follow another one in the next epoch": n < 20 or 2 * len(old & new) < len(old),
         "a rank sees other examples in the next epoch": not large
         or world == 1
         or set(first[0]) != set(later[0]),
-        "in another order with another seed": not large or first != other,
+        "in another order with another seed": not large or (first != other and later != ranks(1, seed + 1)),
     }
 
 
@@ -206,6 +232,14 @@ def _no_seed(n: int, rank: int, world: int, epoch: int, seed: int) -> Tensor:
 
 def _epoch_times_seed(n: int, rank: int, world: int, epoch: int, seed: int) -> Tensor:
     return reference.shard(n, rank, world, epoch * seed, 0)
+
+
+def _rolled(n: int, rank: int, world: int, epoch: int, seed: int) -> Tensor:
+    return _dealt(_order(n, seed).roll(epoch), rank, world)
+
+
+def _two_orders(n: int, rank: int, world: int, epoch: int, seed: int) -> Tensor:
+    return reference.shard(n, rank, world, epoch % 2, seed)
 
 
 def _own_permutation(n: int, rank: int, world: int, epoch: int, seed: int) -> Tensor:
@@ -295,7 +329,7 @@ shard = Exercise(
             _no_epoch,
         ),
         Mistake(
-            "Another seed gives the same order, at least in epoch 0. Seed the generator with seed + epoch.",
+            "Another seed gives the same order, at least in some epochs. Seed the generator with seed + epoch.",
             _no_seed,
             recognise=_no_seed_seen,
         ),
@@ -325,10 +359,18 @@ shard = Exercise(
             _unseeded,
         ),
         Mistake(
-            "You pad with index 0, which is trained on again and again. Pad with the beginning of the shuffled order.",
+            "You pad with one index again and again, and it counts more than others. Pad with the beginning of the shuffled order.",
             _padded_with_zeros,
         ),
         Mistake("Indices are whole numbers: return a tensor of dtype int64.", _floats),
+        Mistake(
+            "You go on with the old order and only shift it. Draw a new permutation in each epoch, from seed + epoch.",
+            _rolled,
+        ),
+        Mistake(
+            "Orders come back after a few epochs. Draw a new permutation in each epoch, from seed + epoch.",
+            _two_orders,
+        ),
         Mistake(
             "You pad with one copy of the order at most. With more ranks than examples one copy is too short: repeat it.",
             _padded_once,
@@ -401,7 +443,8 @@ def broadcasts(implementation: Implementation, inputs: Inputs) -> dict[str, Any]
     results = in_ranks(work, inputs["world"])
     return {
         **{name: torch.stack([result[0][name] for result in results]) for name in SHAPES},
-        "steps": torch.stack([result[0]["steps"] for result in results]).double(),
+        "steps": [int(result[0]["steps"]) for result in results],
+        "float64 keeps its digits": digits_kept(inputs["values"], [result[0] for result in results]),
         "calls": max(result[1] for result in results),
         "bytes": max(result[2] for result in results),
     }
@@ -430,7 +473,7 @@ def _models(world: int) -> Callable[[Draw], Inputs]:
     def draw(source: Draw) -> Inputs:
         values = {name: source.normal(world, *shape) for name, shape in SHAPES.items()}
         return {
-            "values": values | {"steps": torch.arange(world) + source.integer(1, 50)},
+            "values": values | {"steps": 2**25 + 1 + 2 * torch.arange(world) + 4 * source.integer(1, 50)},
             "world": world,
         }
 
@@ -508,6 +551,15 @@ def _one_send_for_each_rank(model: nn.Module) -> None:
                 dist.send(tensor.contiguous(), other)
         else:
             dist.recv(tensor, 0)
+
+
+@torch.no_grad()
+def _flat_in_float32(model: nn.Module) -> None:
+    tensors = [*model.parameters(), *model.buffers()]
+    flat = torch.cat([tensor.flatten().float() for tensor in tensors])
+    dist.broadcast(flat, 0)
+    for tensor, new in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+        tensor.copy_(new.view_as(tensor))
 
 
 @torch.no_grad()
@@ -602,6 +654,10 @@ broadcast_params = Exercise(
         ),
         Mistake("A tied weight goes over the network twice. Broadcast each tensor once.", _tied_twice),
         Mistake(
+            "Tensors lose digits on their way through float32: counters above 2^24, and float64. Broadcast each in its own dtype.",
+            _flat_in_float32,
+        ),
+        Mistake(
             "After your function no parameter requires a gradient. Use torch.no_grad() instead of requires_grad_(False).",
             _freezes_all,
         ),
@@ -643,22 +699,28 @@ def averages(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
             for i, name in enumerate(TRAINABLE)
         },
         "parameters and buffers": torch.stack([result[1] for result in results]),
+        "float64 keeps its digits": digits_kept(inputs["grads"], [result[0] for result in results]),
         "calls": max(result[2] for result in results),
         "bytes": max(result[3] for result in results),
     }
 
 
 def frozen_stays(implementation: Implementation, inputs: Inputs) -> dict[str, bool]:
-    """Whether a frozen parameter stays without a gradient, looked at on one rank."""
+    """Whether a frozen parameter stays without a gradient, and the others trainable, looked at on one rank."""
 
-    def work(rank: int, world: int) -> bool:
+    def work(rank: int, world: int) -> dict[str, bool]:
         model = Model(inputs["values"], rank)
         for name in TRAINABLE:
             named(model)[name].grad = inputs["grads"][name][rank].clone()
         implementation(model)
-        return model.frozen.grad is None
+        tensors = named(model).items()
+        return {
+            "a frozen parameter has no gradient": model.frozen.grad is None,
+            "requires_grad is as it was": all(t.requires_grad == (name in TRAINABLE) for name, t in tensors),
+        }
 
-    return {"a frozen parameter has no gradient": in_ranks(work, 1)[0]}
+    found: dict[str, bool] = in_ranks(work, 1)[0]
+    return found
 
 
 def _gradients(world: int, unused: list[int] | None = None) -> Callable[[Draw], Inputs]:
@@ -781,6 +843,15 @@ def _rank_0s_gradient(model: nn.Module) -> None:
 
 
 @torch.no_grad()
+def _in_float32(model: nn.Module) -> None:
+    for p in model.parameters():
+        if p.requires_grad:
+            total = (torch.zeros_like(p) if p.grad is None else p.grad).float()
+            dist.all_reduce(total)
+            p.grad = (total / dist.get_world_size()).to(p.dtype)
+
+
+@torch.no_grad()
 def _over_the_elements(model: nn.Module) -> None:
     for p in model.parameters():
         if p.requires_grad:
@@ -886,6 +957,10 @@ average_gradients = Exercise(
             _rank_0s_gradient,
         ),
         Mistake("You divide by a size of the gradient. Divide by the number of ranks.", _over_the_elements),
+        Mistake(
+            "Gradients in float64 are rounded to float32 on their way. Add them up in the dtype that they have.",
+            _in_float32,
+        ),
     ),
     threads=True,
 )
@@ -900,11 +975,12 @@ class Watched(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(weight.clone())
         self.weight.grad = stale.clone()
-        self.alive = self.most = self.runs = 0
+        self.alive = self.most = self.runs = self.largest = 0
 
     def forward(self, x: Tensor) -> Tensor:
         y = torch.tanh(x @ self.weight)
         self.runs += 1
+        self.largest = max(self.largest, len(x))
         self.alive += 1
         self.most = max(self.most, self.alive)
         y.register_hook(self._gone)
@@ -928,6 +1004,7 @@ def accumulates(implementation: Implementation, inputs: Inputs) -> dict[str, Any
         return (y - target).square().mean()
 
     batches = list(zip(inputs["x"].split(inputs["sizes"]), inputs["y"].split(inputs["sizes"]), strict=True))
+    given = list(batches)
     value = implementation(model, loss, batches, average)
     return {
         "the loss": float(value),
@@ -936,6 +1013,10 @@ def accumulates(implementation: Implementation, inputs: Inputs) -> dict[str, Any
         "average was called": calls > 0,
         "graphs alive at once": model.most,
         "forward passes": model.runs,
+        "examples in one forward pass": model.largest,
+        "the list of batches is as it was": len(batches) == len(given)
+        and all(a is b for a, b in zip(batches, given, strict=True)),
+        "the model is still in training mode": model.training,
         "the weight": model.weight.detach().clone(),
     }
 
@@ -1048,6 +1129,16 @@ def _only_gradient_divided(model: Any, loss: Any, batches: Any, average: Any) ->
     return value / len(batches)
 
 
+def _all_in_one_batch(model: Any, loss: Any, batches: Any, average: Any) -> float:
+    x, y = (torch.cat(tensors) for tensors in zip(*batches, strict=True))
+    return _accumulated(model, loss, [(x, y)], average)
+
+
+def _list_emptied(model: Any, loss: Any, batches: Any, average: Any) -> float:
+    mine = [batches.pop(0) for _ in range(len(batches))]
+    return _accumulated(model, loss, mine, average)
+
+
 accumulate_no_sync = Exercise(
     reference.accumulate_no_sync,
     requirements=(
@@ -1080,6 +1171,12 @@ accumulate_no_sync = Exercise(
                     most=lambda inputs: len(inputs["sizes"]),
                     unit="forward passes",
                     why="Each micro batch goes through the model once.",
+                ),
+                "examples in one forward pass": Bound(
+                    most=lambda inputs: max(inputs["sizes"]),
+                    unit="examples in one forward pass",
+                    why="Micro batches are there to save memory: put one of them after the other through the model.",
+                    naive=lambda inputs: sum(inputs["sizes"]),
                 ),
             },
         ),
@@ -1125,6 +1222,14 @@ accumulate_no_sync = Exercise(
         Mistake(
             "Your gradient is right, but you return the sum of the micro batches' means. Weight the losses as you weight the gradients.",
             _losses_added,
+        ),
+        Mistake(
+            "You put all micro batches together and run them at once, which takes the memory that they should save. Run them one by one.",
+            _all_in_one_batch,
+        ),
+        Mistake(
+            "You take the batches out of the caller's list. Go through it with a for loop, and leave it as it is.",
+            _list_emptied,
         ),
         Mistake(
             "You divide the gradient after it was averaged with the other ranks'. Divide the loss of each micro batch before backward.",

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from autograde.exercise import Bound, Case, Draw, Exercise, Mistake, Requirement
-from autograde.exercises.ddp.averaging import double
+from autograde.exercises.ddp.averaging import digits_kept, double
 from autograde.exercises.ddp.ranks import calls_and_bytes, in_ranks
 from autograde.observe import Implementation, Inputs, Observation
 from utils.reference import ddp as reference
@@ -22,16 +22,22 @@ Parameters = list[nn.Parameter]
 
 # --- make_buckets -------------------------------------------------------------------------------------------------------------
 
-DTYPES = {"single": torch.float32, "double": torch.float64}
+DTYPES = {"single": torch.float32, "double": torch.float64, "half": torch.float16, "bfloat": torch.bfloat16}
 
 
 def bucketed(implementation: Implementation, inputs: Inputs) -> Any:
     """The buckets of parameters of given sizes; "frozen" ones need no gradient."""
     parameters = [
-        nn.Parameter(torch.zeros(size, dtype=DTYPES[kind.split()[-1]]), requires_grad="frozen" not in kind)
+        nn.Parameter(
+            torch.zeros((2, size // 2) if size % 2 == 0 else (size,), dtype=DTYPES[kind.split()[-1]]),
+            requires_grad="frozen" not in kind,
+        )
         for size, kind in zip(inputs["sizes"], inputs["kinds"], strict=True)
     ]
-    return implementation(parameters, inputs["cap_bytes"])
+    given = list(parameters)
+    buckets = implementation(parameters, inputs["cap_bytes"])
+    same = len(parameters) == len(given) and all(a is b for a, b in zip(parameters, given, strict=True))
+    return {"the buckets": buckets, "the list of parameters is as it was": same}
 
 
 def _model(sizes: list[int], cap_bytes: int, kinds: list[str] | None = None) -> Callable[[Draw], Inputs]:
@@ -129,6 +135,47 @@ def _numbered_without_frozen(parameters: Parameters, cap_bytes: int) -> list[lis
     return reference.make_buckets([p for p in parameters if p.requires_grad], cap_bytes)
 
 
+def _first_dimension(parameters: Parameters, cap_bytes: int) -> list[list[int]]:
+    return _fill(parameters, cap_bytes, size_of=lambda p: len(p) * p.element_size())
+
+
+def _list_reversed(parameters: Parameters, cap_bytes: int) -> list[list[int]]:
+    buckets = reference.make_buckets(parameters, cap_bytes)
+    parameters.reverse()
+    return buckets
+
+
+def _bytes_kept_at_a_new_dtype(parameters: Parameters, cap_bytes: int) -> list[list[int]]:
+    buckets: list[list[int]] = []
+    filled, dtype = 0, None
+    for i in reversed(range(len(parameters))):
+        p = parameters[i]
+        if p.requires_grad:
+            if not buckets or filled + p.nbytes > cap_bytes:
+                buckets.append([])
+                filled = 0
+            elif p.dtype != dtype:
+                buckets.append([])
+            buckets[-1].append(i)
+            filled, dtype = filled + p.nbytes, p.dtype
+    return buckets
+
+
+def _frozen_dtype_counts(parameters: Parameters, cap_bytes: int) -> list[list[int]]:
+    buckets: list[list[int]] = []
+    filled, dtype = 0, None
+    for i in reversed(range(len(parameters))):
+        p = parameters[i]
+        if p.requires_grad:
+            if not buckets or filled + p.nbytes > cap_bytes or p.dtype != dtype:
+                buckets.append([])
+                filled = 0
+            buckets[-1].append(i)
+            filled += p.nbytes
+        dtype = p.dtype
+    return buckets
+
+
 def _fills_gaps(parameters: Parameters, cap_bytes: int) -> list[list[int]]:
     buckets: list[list[int]] = []
     for i in reversed(range(len(parameters))):
@@ -164,6 +211,18 @@ make_buckets = Exercise(
                 Case(
                     "two dtypes",
                     _model([2, 2, 2, 2], 1000, ["single", "double", "double", "single"]),
+                ),
+                Case(
+                    "two dtypes of the same size",
+                    _model([2, 2, 3, 2], 1000, ["half", "bfloat", "bfloat", "half"]),
+                ),
+                Case(
+                    "two dtypes, 40 bytes",
+                    _model([3, 4, 2, 2, 5], 40, ["double", "single", "single", "single", "double"]),
+                ),
+                Case(
+                    "a frozen parameter of another dtype",
+                    _model([2, 3, 4], 1000, ["single", "frozen double", "single"]),
                 ),
                 Case("a bucket that is filled exactly", _model([5, 5, 5, 5], 40)),
                 Case("a small one after a large one", _model([2, 9, 9, 3], 48)),
@@ -224,6 +283,22 @@ make_buckets = Exercise(
             _numbered_without_frozen,
         ),
         Mistake(
+            "You take the length of the first dimension for the size. A matrix has more numbers: use p.numel().",
+            _first_dimension,
+        ),
+        Mistake(
+            "You turn round the list that was handed in, and its owner still needs it. Use reversed(range(len(parameters))).",
+            _list_reversed,
+        ),
+        Mistake(
+            "When a new dtype begins a bucket, the bytes of the one before are still counted. Set your count back to 0 there, too.",
+            _bytes_kept_at_a_new_dtype,
+        ),
+        Mistake(
+            "A frozen parameter of another dtype begins a new bucket. Leave frozen ones out before you compare dtypes.",
+            _frozen_dtype_counts,
+        ),
+        Mistake(
             "You put a parameter into a gap of an earlier bucket. That bucket would wait for a gradient that comes late: keep the order.",
             _fills_gaps,
         ),
@@ -265,6 +340,7 @@ def launched(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
             torch.stack([result[0][i] for result in results]) for i in range(len(inputs["grads"]))
         ],
         "the parameters": [torch.stack([result[1][i] for result in results]) for i in range(len(grads))],
+        "float64 keeps its digits": digits_kept(grads, [result[0] for result in results]),
         "ranks that rank 0 kept waiting": sum(not result[2] for result in results),
         "ranks that had not launched": sum(result[5] for result in results),
         "calls": max(result[3] for result in results),
@@ -392,6 +468,17 @@ def _by_the_bucket(bucket: Parameters) -> Callable[[], None]:
     return _flat_launch(bucket, divide=lambda: float(len(bucket)))
 
 
+def _flat_in_float32(bucket: Parameters) -> Callable[[], None]:
+    flat = torch.cat([piece.flatten().float() for piece in _pieces(bucket)])
+    work = dist.all_reduce(flat, async_op=True)
+
+    def finish() -> None:
+        work.wait()
+        _written_back(bucket, (flat / dist.get_world_size()).to(bucket[0].dtype))
+
+    return finish
+
+
 def _gathers_bucket(bucket: Parameters) -> Callable[[], None]:
     flat = torch.cat([piece.flatten() for piece in _pieces(bucket)])
     all_of_them = [torch.empty_like(flat) for _ in range(dist.get_world_size())]
@@ -464,7 +551,7 @@ launch_bucket = Exercise(
     ),
     mistakes=(
         Mistake(
-            "You wait for the all-reduce before you return, and the backward pass stands still. Say async_op=True, and wait in the "
+            "You wait for the other ranks before you return, and the backward pass stands still. Say async_op=True, and wait in the "
             "function that you return.",
             _blocking,
         ),
@@ -507,6 +594,10 @@ launch_bucket = Exercise(
             "You gather the gradients of all ranks, N times as many bytes. An all-reduce adds them on the way.",
             _gathers_bucket,
         ),
+        Mistake(
+            "Gradients in float64 are rounded to float32 in your flat tensor. Make it of the dtype that the gradients have.",
+            _flat_in_float32,
+        ),
     ),
     threads=True,
 )
@@ -536,7 +627,7 @@ def hooked(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
     seen = []
     for used in inputs["used"]:
         for weight in weights:
-            weight.grad = None
+            weight.grad = torch.zeros_like(weight) if inputs["zeroed"] else None
         arrived.clear()
         log.clear()
         x = inputs["x"].clone().requires_grad_()
@@ -555,18 +646,23 @@ def hooked(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
         )
     return {
         "passes": seen,
+        "the buckets are as they were": [len(bucket) for bucket in buckets]
+        == [len(b) for b in inputs["buckets"]],
         "gradients in the buckets at launch": torch.stack(sums)
         if sums
         else torch.zeros(0, dtype=torch.float64),
     }
 
 
-def _layers(count: int, buckets: list[list[int]], used: list[list[int]]) -> Callable[[Draw], Inputs]:
+def _layers(
+    count: int, buckets: list[list[int]], used: list[list[int]], zeroed: bool = False
+) -> Callable[[Draw], Inputs]:
     return lambda source: {
         "weights": [source.normal(3, 3) for _ in range(count)],
         "x": source.normal(4, 3),
         "buckets": buckets,
         "used": used,
+        "zeroed": zeroed,
     }
 
 
@@ -673,6 +769,27 @@ def _launched_at_once(buckets: list[Parameters], launch: Launch) -> Rest:
     return lambda: None
 
 
+def _looks_for_none(buckets: list[Parameters], launch: Launch) -> Rest:
+    following = 0
+
+    def ready(_: Any) -> None:
+        nonlocal following
+        while following < len(buckets) and all(p.grad is not None for p in buckets[following]):
+            launch(following)
+            following += 1
+
+    for p in itertools.chain.from_iterable(buckets):
+        p.register_post_accumulate_grad_hook(ready)
+
+    def rest() -> None:
+        nonlocal following
+        for k in range(following, len(buckets)):
+            launch(k)
+        following = 0
+
+    return rest
+
+
 def _one_bucket_late(buckets: list[Parameters], launch: Launch) -> Rest:
     """Launches a bucket when the next one is complete."""
     missing = [len(bucket) for bucket in buckets]
@@ -710,6 +827,10 @@ on_grad_ready = Exercise(
                 Case("the last in the list comes first", _layers(4, [[2, 3], [0, 1]], [[0, 1, 2, 3]])),
                 Case("a weight that is used twice", _layers(3, [[2, 1], [0]], [[0, 1, 2, 1]])),
                 Case("one bucket", _layers(2, [[1, 0]], [[0, 1]])),
+                Case(
+                    "gradients that are zero at the start, not None",
+                    _layers(4, [[3, 2], [1, 0]], [[0, 1, 2, 3], [0, 1, 2, 3]], zeroed=True),
+                ),
                 Case("two passes", _layers(4, [[3, 2], [1, 0]], [[0, 1, 2, 3], [0, 1, 2, 3]])),
                 Case(
                     "seven layers, uneven buckets",
@@ -793,6 +914,10 @@ on_grad_ready = Exercise(
         Mistake(
             "You launch a bucket only when the next one is complete. Launch it at once: time is lost that could overlap.",
             _one_bucket_late,
+        ),
+        Mistake(
+            "You look whether p.grad is None. Gradients may be zero or old instead, and buckets go too early: count in the hooks.",
+            _looks_for_none,
         ),
     ),
 )

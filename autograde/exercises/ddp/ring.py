@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,9 +11,10 @@ import torch
 from torch import Tensor
 
 from autograde.exercise import Bound, Case, Draw, Exercise, Mistake, Requirement
-from autograde.exercises.ddp.averaging import double
+from autograde.exercises.ddp.averaging import digits_kept, double
 from autograde.exercises.ddp.network import Network, costs
 from autograde.observe import Implementation, Inputs, Observation
+from autograde.probes import copy_strides
 from utils.reference import ddp as reference
 
 Observed = Mapping[tuple[str, str], Observation]
@@ -23,7 +25,7 @@ Call = Callable[..., Any]
 
 def cut(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
     """The parts, and what the vector is after each part was multiplied by its number."""
-    x = inputs["x"].clone()
+    x = copy_strides(inputs["x"])
     parts = implementation(x, inputs["world"])
     lengths = [len(part) for part in parts]
     values = torch.cat([*parts, torch.zeros_like(x)])[: len(x)]
@@ -67,6 +69,10 @@ def _longer_last(x: Tensor, world: int) -> list[Tensor]:
 
 def _copied(x: Tensor, world: int) -> list[Tensor]:
     return [part.clone() for part in reference.chunks(x, world)]
+
+
+def _contiguous_first(x: Tensor, world: int) -> list[Tensor]:
+    return reference.chunks(x.contiguous(), world)
 
 
 def _dealt_out(x: Tensor, world: int) -> list[Tensor]:
@@ -134,6 +140,10 @@ chunks = Exercise(
         ),
         Mistake("Your parts are copies. The ring writes into them: return views of x.", _copied),
         Mistake(
+            "x.contiguous() is a copy where x is not contiguous, and your parts are views of that copy. Cut x itself.",
+            _contiguous_first,
+        ),
+        Mistake(
             "You deal the numbers out one by one. A part has to be a stretch of memory that can be sent as it is.",
             _dealt_out,
         ),
@@ -154,11 +164,6 @@ chunks = Exercise(
 _NEIGHBOUR = "messages to another rank than rank + 1"
 
 
-def split_off(x: Tensor, world: int) -> list[Tensor]:
-    """A copy of x, cut into views."""
-    return list(x.clone().tensor_split(world))
-
-
 def scattered(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
     """What the ranks own after a reduce-scatter, put together, and what it cost."""
     xs = inputs["x"]
@@ -166,23 +171,25 @@ def scattered(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
     network = Network(world)
 
     def work(rank: int, send: Call, recv: Call) -> tuple[int, Tensor]:
-        parts = split_off(xs[rank], world)
-        owned = implementation(parts, rank, world, send, recv)
+        vector = xs[rank].clone()
+        owned = implementation(list(vector.tensor_split(world)), rank, world, send, recv)
         if owned is None:
             raise TypeError(
                 "reduce_scatter returned None. Return the number of the part that this rank owns."
             )
-        return int(owned) % world, parts[int(owned) % world]
+        number = operator.index(owned)
+        return number, vector.tensor_split(world)[number % world]
 
     results = network.run(work)
     places = xs.new_full((xs.shape[1],), 0.0).tensor_split(world)
     for owned, part in results:
-        places[owned].copy_(part)
+        places[owned % world].copy_(part)
     return {
         "the sums that the ranks own": torch.cat(places),
         **costs(network),
-        "parts that two ranks own": world - len({owned for owned, _ in results}),
-        "the part of rank 0": results[0][0],
+        "parts that two ranks own": world - len({owned % world for owned, _ in results}),
+        "numbers that no part has": sum(not -world <= owned < world for owned, _ in results),
+        "the part of rank 0": results[0][0] % world,
     }
 
 
@@ -227,6 +234,10 @@ def _bounds(phases: int) -> dict[str, Bound]:
         "parts that two ranks own": _forbidden(
             "parts that two ranks own",
             "Each rank owns another part: the number that you return depends on the rank.",
+        ),
+        "numbers that no part has": _forbidden(
+            "numbers that no part has",
+            "The caller looks up parts[owned]: return a number from 0 to world - 1, (rank + 1) % world.",
         ),
         "the part of rank 0": Bound(
             most=lambda inputs: len(inputs["x"]),
@@ -359,6 +370,14 @@ def _same_part_each_step(parts: list[Tensor], rank: int, world: int, send: Call,
     return _scatter(parts, rank, world, send, recv, sign=0)
 
 
+def _without_modulo(parts: list[Tensor], rank: int, world: int, send: Call, recv: Call) -> int:
+    return _scatter(parts, rank, world, send, recv, owned=lambda rank, world: rank + 1)
+
+
+def _new_tensors_in_the_list(parts: list[Tensor], rank: int, world: int, send: Call, recv: Call) -> int:
+    return _scatter([part.clone() for part in parts], rank, world, send, recv)
+
+
 def _always_part_0(parts: list[Tensor], rank: int, world: int, send: Call, recv: Call) -> int:
     return _scatter(parts, rank, world, send, recv, owned=lambda rank, world: 0)
 
@@ -443,6 +462,14 @@ reduce_scatter = Exercise(
             _same_part_each_step,
         ),
         Mistake("You return the same number on every rank. Each rank owns another part.", _always_part_0),
+        Mistake(
+            "You return world where there is no such part: the last rank owns part 0. Take (rank + 1) % world.",
+            _without_modulo,
+        ),
+        Mistake(
+            "The sums are in new tensors, and the vector behind the parts is as before. Write into the parts: incoming += received.",
+            _new_tensors_in_the_list,
+        ),
     ),
     threads=True,
 )
@@ -658,7 +685,12 @@ def reduced(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
         return value
 
     results = network.run(work)
-    return {"the sum on each rank": torch.stack([total for total, _ in results]), **costs(network)}
+    totals = [total for total, _ in results]
+    return {
+        "the sum on each rank": torch.stack(totals),
+        "float64 keeps its digits": digits_kept(xs, totals),
+        **costs(network),
+    }
 
 
 def bookkeeping(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
@@ -666,13 +698,16 @@ def bookkeeping(implementation: Implementation, inputs: Inputs) -> dict[str, Any
     xs = inputs["x"].clone()
     network = Network(len(xs))
     results = network.run(lambda rank, send, recv: implementation(xs[rank], rank, len(xs), send, recv))
-    return {
+    found = {
         "the numbers returned, minus what was sent": [
-            int(sent) - seen for (_, sent), seen in zip(results, network.elements, strict=True)
+            operator.index(sent) - seen for (_, sent), seen in zip(results, network.elements, strict=True)
         ],
         "all ranks have the same bits": all(torch.equal(total, results[0][0]) for total, _ in results),
         "x is as it was": torch.equal(xs, inputs["x"]),
     }
+    for total, _ in results:
+        total.zero_()
+    return {**found, "x stays when the sum is changed": torch.equal(xs, inputs["x"])}
 
 
 def _ring(
@@ -784,6 +819,15 @@ def _whole_vectors(x: Tensor, rank: int, world: int, send: Call, recv: Call) -> 
     return total, sent
 
 
+def _x_itself(x: Tensor, rank: int, world: int, send: Call, recv: Call) -> tuple[Tensor, int]:
+    return _ring(x, rank, world, send, recv) if world > 1 else (x, 0)
+
+
+def _ring_in_float32(x: Tensor, rank: int, world: int, send: Call, recv: Call) -> tuple[Tensor, int]:
+    total, sent = _ring(x.float(), rank, world, send, recv)
+    return total.to(x.dtype), sent
+
+
 _EXACT = "the count, the bits and the input"
 
 ring_all_reduce = Exercise(
@@ -801,6 +845,7 @@ ring_all_reduce = Exercise(
             (
                 Case("11 numbers on 4 ranks, exactly", _ranks_with(11, 4)),
                 Case("7 numbers on 2 ranks, exactly", _ranks_with(7, 2)),
+                Case("4 numbers on 1 rank, exactly", _ranks_with(4, 1)),
                 Case("30 numbers on 5 ranks, exactly", _ranks_with(30, 5), shown=False),
             ),
             bookkeeping,
@@ -848,6 +893,14 @@ ring_all_reduce = Exercise(
         Mistake(
             "You send whole vectors round. The sum is right, at N / 2 times the cost: send one part in each step.",
             _whole_vectors,
+        ),
+        Mistake(
+            "On one rank you return x itself. Who divides the sum afterwards changes x: return a copy.",
+            _x_itself,
+        ),
+        Mistake(
+            "Vectors in float64 are rounded to float32 on their way. Work in the dtype of x: torch.empty_like.",
+            _ring_in_float32,
         ),
     ),
     threads=True,
@@ -924,6 +977,10 @@ _TIME_MISTAKES = (
         _named("tree_rounded_down", _formula(tree=(lambda n: 2 * math.floor(math.log2(n)), _whole))),
     ),
     Mistake(
+        "You round the depth of the tree to the nearest whole number. Round it up: five ranks need three levels.",
+        _named("tree_rounded_to_nearest", _formula(tree=(lambda n: 2 * round(math.log2(n)), _whole))),
+    ),
+    Mistake(
         "The messages of your tree are parts of the vector. In a tree each message is the whole vector.",
         _named("tree_of_parts", _formula(tree=(lambda n: 2 * math.ceil(math.log2(n)), _part))),
     ),
@@ -960,6 +1017,7 @@ all_reduce_time = Exercise(
             f"the time of {label}",
             (
                 Case(f"{method}, 4 ranks, 1 MB", _link(method, 4, 1e6, 1e-5, 1e9)),
+                Case(f"{method}, 5 ranks, 2 kB", _link(method, 5, 2e3, 1e-5, 1e9)),
                 Case(f"{method}, 7 ranks, 400 bytes", _link(method, 7, 400.0, 1e-5, 1e9)),
                 Case(f"{method}, 2 ranks, 3 bytes a second", _link(method, 2, 12.0, 0.5, 3.0)),
                 Case(f"{method}, 1 rank", _link(method, 1, 1e6, 1e-5, 1e9)),
