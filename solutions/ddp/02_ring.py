@@ -132,7 +132,7 @@ plotting.caption(fig, "Rank 0 (orange-red) sends N - 1 vectors, the others one. 
 
 
 # %% chunks tags=["exercise"]
-def chunks(x: Float[Tensor, "N"], world: int) -> list[Float[Tensor, "part"]]:
+def chunks(x: Float[Tensor, "n"], world: int) -> list[Float[Tensor, "part"]]:
     """Cut a vector into one part for each rank.
 
     Arguments:
@@ -381,12 +381,12 @@ for rank, x in enumerate(on_ranks(both_phases, 4)):
 
 # %% ring_all_reduce tags=["exercise"]
 def ring_all_reduce(
-    x: Float[Tensor, "N"],
+    x: Float[Tensor, "n"],
     rank: int,
     world: int,
     send: Callable[[Tensor, int], Any],
     recv: Callable[[Tensor, int], Any],
-) -> tuple[Float[Tensor, "N"], int]:
+) -> tuple[Float[Tensor, "n"], int]:
     """The sum of the ranks' vectors, on every rank, by a ring. All ranks call it.
 
     Arguments:
