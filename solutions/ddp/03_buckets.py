@@ -323,7 +323,7 @@ def on_grad_ready(buckets: list[list[nn.Parameter]], launch: Callable[[int], Non
 
     Arguments:
         buckets: parameters of each bucket, in the order in which the buckets are to be launched.
-        launch: launch(k) starts the all-reduce of bucket k.
+        launch: called with a bucket's number k, it starts the all-reduce of that bucket.
 
     Returns:
         rest: to be called after each backward pass. It launches the buckets that are not launched yet, in order, and makes everything
