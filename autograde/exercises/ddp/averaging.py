@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -180,7 +180,7 @@ def division(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
     torch.manual_seed(2)
     again, later, other = ranks(0, seed), ranks(1, seed), ranks(0, seed + 1)
     epochs = [first, later, ranks(2, seed), ranks(3, seed)]
-    old, new = ({pair for share in shares for pair in pairwise(share)} for shares in epochs[:2])
+    old, new = ({pair for share in shares for pair in itertools.pairwise(share)} for shares in epochs[:2])
     dealt = [i for share in first for i in share]
     counts = [dealt.count(i) for i in range(n)]
     large = n >= 12

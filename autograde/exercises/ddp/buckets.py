@@ -218,7 +218,7 @@ make_buckets = Exercise(
                 ),
                 Case(
                     "two dtypes, 40 bytes",
-                    _model([3, 4, 2, 2, 5], 40, ["double", "single", "single", "single", "double"]),
+                    _model([3, 4, 4, 2], 40, ["double", "single", "single", "double"]),
                 ),
                 Case(
                     "a frozen parameter of another dtype",

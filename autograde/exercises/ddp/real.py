@@ -16,9 +16,10 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from autograde.exercise import Bound, Case, Draw, Exercise, Mistake, Requirement, Tolerance
-from autograde.exercises.ddp.averaging import double
+from autograde.exercises.ddp.averaging import digits_kept, double
 from autograde.exercises.ddp.ranks import calls_and_bytes, in_ranks
 from autograde.observe import Implementation, Inputs, Observation
+from utils.distributed import traffic
 from utils.reference import ddp as reference
 
 Observed = Mapping[tuple[str, str], Observation]
@@ -35,22 +36,26 @@ def statistics(implementation: Implementation, inputs: Inputs) -> dict[str, Any]
     parts = x.split(inputs["sizes"])
 
     def work(rank: int, world: int) -> tuple[Any, ...]:
-        value = implementation(parts[rank].clone())
+        own = parts[rank].clone()
+        value = implementation(own)
+        unchanged = torch.equal(own, parts[rank])
         if not isinstance(value, (tuple, list)) or len(value) != 2:
             raise TypeError(f"Return two tensors, mean and variance; got {type(value).__name__}.")
-        return *value, *calls_and_bytes()
+        return *value, *calls_and_bytes(), unchanged
 
     results = in_ranks(work, len(inputs["sizes"]))
     return {
         "the mean on each rank": torch.stack([result[0] for result in results]),
         "the variance on each rank": torch.stack([result[1] for result in results]),
+        "float64 keeps its digits": digits_kept(x, [result[:2] for result in results]),
+        "x is as it was": all(result[4] for result in results),
         "calls": max(result[2] for result in results),
         "bytes": max(result[3] for result in results),
     }
 
 
-def _batches(sizes: list[int]) -> Callable[[Draw], Inputs]:
-    return lambda source: {"x": 2 + source.normal(sum(sizes), 4), "sizes": sizes}
+def _batches(sizes: list[int], features: int = 4) -> Callable[[Draw], Inputs]:
+    return lambda source: {"x": 2 + source.normal(sum(sizes), features), "sizes": sizes}
 
 
 def _far(sizes: list[int], shift: int) -> Callable[[Draw], Inputs]:
@@ -155,6 +160,21 @@ def _own_squares(x: Tensor) -> Stats:
     return mean, (x - mean).square().sum(0) / totals[-1]
 
 
+def _mean_taken_off_x(x: Tensor) -> Stats:
+    totals = torch.cat([x.sum(0), _count(x)[None]])
+    dist.all_reduce(totals)
+    mean = totals[:-1] / totals[-1]
+    x -= mean
+    squares = x.square().sum(0)
+    dist.all_reduce(squares)
+    return mean, squares / totals[-1]
+
+
+def _stats_in_float32(x: Tensor) -> Stats:
+    mean, variance = reference.sync_bn_stats(x.float())
+    return mean.to(x.dtype), variance.to(x.dtype)
+
+
 def _whole_batch_gathered(x: Tensor) -> Stats:
     counts = torch.zeros(dist.get_world_size(), dtype=torch.int64)
     counts[dist.get_rank()] = len(x)
@@ -173,7 +193,9 @@ _STATS_COST = {
         why="Sums and counts go in one message, and squares in another.",
     ),
     "bytes": Bound(
-        most=lambda inputs: float((_world(inputs) + 1) * 10 * inputs["x"].element_size()),
+        most=lambda inputs: float(
+            (_world(inputs) + 1) * (2 * inputs["x"].shape[1] + 2) * inputs["x"].element_size()
+        ),
         unit="bytes handed over by one rank",
         why="A few sums for each feature are enough; the examples themselves stay where they are.",
         naive=lambda inputs: float(inputs["x"].nbytes),
@@ -190,7 +212,7 @@ sync_bn_stats = Exercise(
                 Case("3 and 40 examples", _batches([3, 40])),
                 Case("one rank", _batches([6])),
                 Case("17 and 9 examples in float64", double(_batches([17, 9])), shown=False),
-                Case("20, 30 and 50 examples", _batches([20, 30, 50]), shown=False),
+                Case("20, 30 and 50 examples of 7 features", _batches([20, 30, 50], 7), shown=False),
             ),
             statistics,
             points=2,
@@ -205,7 +227,10 @@ sync_bn_stats = Exercise(
         ),
         Requirement(
             "a rank without examples",
-            (Case("30 and 0 examples", _batches([30, 0])),),
+            (
+                Case("30 and 0 examples", _batches([30, 0])),
+                Case("0 and 25 examples", _batches([0, 25]), shown=False),
+            ),
             statistics,
             bounds=_STATS_COST,
         ),
@@ -253,6 +278,14 @@ sync_bn_stats = Exercise(
             "You send all examples to all ranks. A sum, a count and a sum of squares for each feature are enough.",
             _whole_batch_gathered,
         ),
+        Mistake(
+            "You subtract the mean from x itself, and the layers behind get another x. Write (x - mean) instead of x -= mean.",
+            _mean_taken_off_x,
+        ),
+        Mistake(
+            "Statistics of float64 are rounded to float32 on their way. Work in the dtype of x.",
+            _stats_in_float32,
+        ),
     ),
     threads=True,
 )
@@ -270,26 +303,33 @@ def saved(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
         for disk in disks:
             disk.mkdir()
 
-        def work(rank: int, world: int) -> list[bool]:
-            there = []
+        def work(rank: int, world: int) -> tuple[list[bool], bool, bool]:
+            there, kept, met = [], True, True
             for step, value in enumerate(values):
                 path = disks[rank] / "checkpoint.pt"
                 if rank == 0:
                     threading.Event().wait(0.02)
-                implementation(path, {"model": {"weight": value[rank]}, "step": step})
+                state = {"model": {"weight": value[rank]}, "velocity": 2 * value[rank], "step": step}
+                before = len(traffic().messages)
+                implementation(path, state)
+                kept = kept and list(state) == ["model", "velocity", "step"]
+                met = met and (world == 1 or len(traffic().messages) > before)
                 here = disks[0] / "checkpoint.pt"
                 there.append(here.exists() and torch.load(here)["step"] == step)
                 dist.barrier()
-            return there
+            return there, kept, met
 
         results = in_ranks(work, world)
         found = disks[0] / "checkpoint.pt"
-        content: Any = {"model": {"weight": None}, "step": -1}
+        content: Any = {"model": {"weight": None}, "velocity": None, "step": -1}
         content = torch.load(found) if found.exists() else content
         return {
             "the weight in the file": content["model"]["weight"],
+            "the velocity in the file": content.get("velocity"),
             "the step in the file": float(content["step"]),
-            "ranks that went on before the file was there": sum(not all(there) for there in results),
+            "the state is as it was": all(kept for _, kept, _ in results),
+            "ranks that went on before the file was there": sum(not all(there) for there, _, _ in results),
+            "ranks that waited for no other": sum(not met for _, _, met in results),
             "files beside the checkpoint": len(list(disks[0].iterdir())) - found.exists(),
             "files written by other ranks": sum(len(list(disk.iterdir())) for disk in disks[1:]),
         }
@@ -305,10 +345,12 @@ class Unwritable:
 def interrupted(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
     """What is left of the checkpoint before, when writing the next one fails."""
     with tempfile.TemporaryDirectory() as temporary:
-        path = Path(temporary) / "checkpoint.pt"
+        path, old = Path(temporary) / "checkpoint.pt", Path(temporary) / "the same file by another name"
 
         def work(rank: int, world: int) -> None:
             implementation(path, {"weight": inputs["values"][0][0], "step": 1})
+            if path.exists():
+                os.link(path, old)
             try:
                 implementation(path, {"weight": inputs["values"][1][0], "more": Unwritable(), "step": 2})
             except Exception as error:
@@ -316,12 +358,22 @@ def interrupted(implementation: Implementation, inputs: Inputs) -> dict[str, Any
                     raise
 
         in_ranks(work, 1)
+        first, second = inputs["values"][0][0], inputs["values"][1][0]
         try:
             content = torch.load(path)
         except Exception:
             lost = -1.0 if path.exists() else -2.0
-            content = {"weight": torch.zeros_like(inputs["values"][0][0]), "step": lost}
-        return {"the weight in the file": content["weight"], "the step in the file": float(content["step"])}
+            content = {"weight": torch.zeros_like(first), "step": lost}
+        in_ranks(lambda rank, world: implementation(path, {"weight": second, "step": 3}), 1)
+        try:
+            untouched = torch.load(old)["step"] == 1
+        except Exception:
+            untouched = False
+        return {
+            "the weight in the file": content["weight"],
+            "the step in the file": float(content["step"]),
+            "the old file was never written into": untouched,
+        }
 
 
 def _checkpoints(world: int, times: int = 2) -> Callable[[Draw], Inputs]:
@@ -386,6 +438,32 @@ def _last_rank_saves(path: Path, state: State) -> None:
     dist.barrier()
 
 
+def _sleeps(path: Path, state: State) -> None:
+    if dist.get_rank() == 0:
+        _to(path, state)
+    else:
+        threading.Event().wait(0.06)
+
+
+def _written_over_and_restored(path: Path, state: State) -> None:
+    if dist.get_rank() == 0:
+        before = path.read_bytes() if path.exists() else None
+        try:
+            torch.save(state, path)
+        except Exception:
+            if before is not None:
+                path.write_bytes(before)
+            raise
+    dist.barrier()
+
+
+def _parts_left_out(path: Path, state: State) -> None:
+    names = ("model", "weight", "more", "step")
+    if dist.get_rank() == 0:
+        _to(path, {name: state[name] for name in names if name in state})
+    dist.barrier()
+
+
 def _only_once(path: Path, state: State) -> None:
     if dist.get_rank() == 0 and not path.exists():
         _to(path, state)
@@ -418,6 +496,11 @@ save_on_rank0 = Exercise(
                     unit="ranks went on before the file was complete",
                     why="The next thing that they do may be to read it: dist.barrier() after writing, on all ranks.",
                 ),
+                "ranks that waited for no other": Bound(
+                    most=lambda inputs: 0,
+                    unit="ranks called nothing of torch.distributed",
+                    why="How long rank 0 writes is not known in advance: dist.barrier() waits as long as it takes.",
+                ),
                 "files beside the checkpoint": Bound(
                     most=lambda inputs: 0,
                     unit="files were left beside the checkpoint",
@@ -443,7 +526,7 @@ save_on_rank0 = Exercise(
             _no_barrier,
         ),
         Mistake(
-            "Only rank 0 calls the barrier, and waits there for ever. All ranks have to call it: take it out of the if.",
+            "A rank waits at a barrier to which the others never come. All ranks have to call dist.barrier(), outside of the if.",
             _barrier_on_rank_0,
             recognise=_waits_alone,
         ),
@@ -465,6 +548,19 @@ save_on_rank0 = Exercise(
         ),
         Mistake("The last rank writes. By convention, and here, it is rank 0.", _last_rank_saves),
         Mistake(
+            "The other ranks wait for some time, not for rank 0. A large file takes longer: call dist.barrier() on all ranks.",
+            _sleeps,
+            recognise=lambda observed: _waits_by_the_clock(observed),
+        ),
+        Mistake(
+            "You write into the old checkpoint and mend it after an error. A process that is killed mends nothing: use os.replace.",
+            _written_over_and_restored,
+        ),
+        Mistake(
+            "You save some of the entries of state. Save all of it: torch.save(state, partial).",
+            _parts_left_out,
+        ),
+        Mistake(
             "You keep the first checkpoint for ever. The new one has to take its place: os.replace does that.",
             _only_once,
             recognise=lambda observed: _stale(observed),
@@ -472,6 +568,13 @@ save_on_rank0 = Exercise(
     ),
     threads=True,
 )
+
+
+def _waits_by_the_clock(observed: Observed) -> bool:
+    """Nobody was too early, and somebody met no other rank."""
+    values = [entry.value for (name, _), entry in observed.items() if name != _ATOMIC]
+    early = any(value["ranks that went on before the file was there"] for value in values)
+    return not early and any(value["ranks that waited for no other"] for value in values)
 
 
 def _stale(observed: Observed) -> bool:
@@ -509,6 +612,7 @@ def resumed(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
             torch.save({"model": other.state_dict(), "velocity": velocity, "step": inputs["step"]}, path)
         model, velocity = Net(new["weight"], new["bias"], new["mean"]), [new["v0"].clone(), new["v1"].clone()]
         held = [model.weight, model.bias, *velocity]
+        given = [value for values in (old, new) for value in values.values()]
         step = implementation(path, model, velocity)
         return {
             "the step": step,
@@ -517,6 +621,8 @@ def resumed(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
             ],
             "the model": [model.weight.detach().clone(), model.bias.detach().clone(), model.mean],
             "velocity, as the list has it": [tensor.clone() for tensor in velocity],
+            "parameters require a gradient": all(p.requires_grad for p in model.parameters()),
+            "float64 keeps its digits": all(digits_kept(given, tensor) for tensor in held),
             "files": len(list(Path(temporary).iterdir())),
         }
 
@@ -606,6 +712,19 @@ def _buffers_forgotten(path: Path, model: Any, velocity: list[Tensor]) -> Any:
     return _resume(path, model, velocity, load_model=False)
 
 
+def _velocity_in_float32(path: Path, model: Any, velocity: list[Tensor]) -> Any:
+    step = _resume(path, model, velocity)
+    for tensor in velocity:
+        tensor.copy_(tensor.float())
+    return step
+
+
+def _all_frozen(path: Path, model: Any, velocity: list[Tensor]) -> Any:
+    step = _resume(path, model, velocity)
+    model.requires_grad_(False)
+    return step
+
+
 def _velocity_zeroed(path: Path, model: Any, velocity: list[Tensor]) -> Any:
     step = _resume(path, model, velocity, load_velocity=False)
     for tensor in velocity:
@@ -684,6 +803,14 @@ resume = Exercise(
         ),
         Mistake("You add the saved velocity to the present one. Copy it.", _velocity_added),
         Mistake(
+            "Velocities in float64 are rounded to float32. Copy them as they are: mine.copy_(saved).",
+            _velocity_in_float32,
+        ),
+        Mistake(
+            "The parameters no longer require a gradient, and training stands still. Use torch.no_grad() for copying.",
+            _all_frozen,
+        ),
+        Mistake(
             "Where there is no file your function raises. At the first start there is none: look with path.exists().",
             _needs_the_file,
             recognise=lambda observed: all(
@@ -756,6 +883,10 @@ def _world_times_more(step: int, base: float, world: int, warmup: int) -> float:
     return base * (1 + world * _fraction(step, warmup))
 
 
+def _base_without_warmup(step: int, base: float, world: int, warmup: int) -> float:
+    return base * (1 + (world - 1) * min(step / warmup, 1.0)) if warmup else base
+
+
 def _divides_by_zero(step: int, base: float, world: int, warmup: int) -> float:
     return base * (1 + (world - 1) * min(step / warmup, 1.0))
 
@@ -778,6 +909,10 @@ warmup_lr = Exercise(
         Requirement(_NONE, (Case("8 ranks, 0 steps", _rates(8, 0)),), rates),
     ),
     mistakes=(
+        Mistake(
+            "Without a warm-up you return base. The rate is then world times base from the first step.",
+            _base_without_warmup,
+        ),
         Mistake(
             "Your rate ends at base. With N times as many examples per step the rate is to become N times as large.",
             _no_scaling,

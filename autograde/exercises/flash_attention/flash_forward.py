@@ -311,7 +311,7 @@ flash_forward = Exercise(
         Requirement(
             "never more than a tile",
             (
-                Case("32 queries, 512 keys, tiles of 16", attend(32, 512, 4, 16, 16)),
+                Case("32 queries, 272 keys, tiles of 16", attend(32, 272, 4, 16, 16)),
                 Case("causal, 32 queries, 400 keys", attend(32, 400, 4, 16, 16, True), shown=False),
             ),
             tile_by_tile,
