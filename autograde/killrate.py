@@ -20,8 +20,8 @@ from autograde.grade import grade, recognised
 from autograde.observe import LocalObserver
 from autograde.values import SeenTensor, leaves
 
-SEEDS = (0, 1, 2)
-"""Seed 0 with the shown cases, the others with all cases."""
+SEEDS = (0, 1)
+"""Seed 0 with the shown cases, the other with all cases."""
 RIGHT_AT_MOST = 0.25
 MISTAKE_AT_LEAST = 4.0
 LEAST_MISTAKES = 3
