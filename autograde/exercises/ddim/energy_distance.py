@@ -45,7 +45,7 @@ def _in_double(source: Draw) -> Inputs:
 
 def _far_out(source: Draw) -> Inputs:
     """Far from the origin the squares are large, and so is what is lost where they cancel."""
-    return {"a": 30 + source.normal(8, 3), "b": 31 + source.normal(10, 3)}
+    return {"a": 100 + source.normal(12, 32), "b": 101.5 + source.normal(14, 32)}
 
 
 def _distances(a: Tensor, b: Tensor) -> Tensor:
