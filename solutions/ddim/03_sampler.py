@@ -222,7 +222,7 @@ def gmm_eps(
 
     Arguments:
         x: noisy points.
-        ab_t: alpha-bar of their time, above 0.
+        ab_t: alpha-bar of their time, above 0 and at most 1, where there is no noise.
         means, stds: mean and standard deviation of each component of the clean data.
         weights: how probable each component is, positive; they add to 1.
 

@@ -476,7 +476,7 @@ def ddim_invert(
 
     Arguments:
         model: model(x, t) predicts the noise in x; t has one time for each picture, int64 [batch].
-        step: step(x, eps, ab_from, ab_to) goes from one level to another; both are Python floats.
+        step: step(x, eps, ab_t, ab_s) goes from the level ab_t to ab_s; both are Python floats.
         x0: clean pictures, at level 1.0. Not changed.
         times: the schedule as for sampling, falling. They are visited from the last to the first.
         ab: alpha-bar for every time of training.
