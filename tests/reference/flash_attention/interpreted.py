@@ -111,7 +111,7 @@ def exercise():
     for kernel, words in kernel_answers.WRONG.items():
         result = grade(task, LocalObserver(kernel, quiet=True))
         assert not result.ok, kernel.__name__
-        found = recognised(task, LocalObserver(kernel, quiet=True), graded=False, seed=0)
+        _, found = recognised(task, LocalObserver(kernel, quiet=True), graded=False, seed=0)
         said = " ".join([str(result.first), *(mistake.sentence for mistake in found)])
         assert words in said, (kernel.__name__, said)
     stub = grade(task, LocalObserver(kernel_answers.stub, quiet=True))
