@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from autograde.exercise import Bound, Case, Draw, Exercise, Mistake, Requirement
-from autograde.exercises.ddp.averaging import digits_kept, double
+from autograde.exercises.ddp.averaging import NOT_ROUNDED, ROUNDED, double, rounded
 from autograde.exercises.ddp.ranks import calls_and_bytes, in_ranks
 from autograde.observe import Implementation, Inputs, Observation
 from utils.reference import ddp as reference
@@ -340,7 +340,7 @@ def launched(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
             torch.stack([result[0][i] for result in results]) for i in range(len(inputs["grads"]))
         ],
         "the parameters": [torch.stack([result[1][i] for result in results]) for i in range(len(grads))],
-        "float64 keeps its digits": digits_kept(grads, [result[0] for result in results]),
+        ROUNDED: rounded(grads, [result[0] for result in results]),
         "ranks that rank 0 kept waiting": sum(not result[2] for result in results),
         "ranks that had not launched": sum(result[5] for result in results),
         "calls": max(result[3] for result in results),
@@ -501,6 +501,7 @@ def _stuck_on_unused(observed: Observed) -> bool:
 
 
 _LAUNCH = {
+    ROUNDED: NOT_ROUNDED,
     _LATE: Bound(
         most=lambda inputs: 0,
         unit="ranks waited in vain for rank 0 to return",
@@ -535,7 +536,7 @@ launch_bucket = Exercise(
                 Case("three gradients on two ranks", _bucket(2, [(3, 2), (4,), (1,)])),
                 Case("one gradient on two ranks", _bucket(2, [(5,)])),
                 Case("two gradients on one rank", _bucket(1, [(2, 2), (3,)])),
-                Case("two gradients in float64", double(_bucket(2, [(7,), (2, 3)])), shown=False),
+                Case("two gradients in float64", double(_bucket(2, [(7,), (2, 3)]))),
                 Case("two gradients on three ranks", _bucket(3, [(2, 2), (6,)]), shown=False),
             ),
             launched,

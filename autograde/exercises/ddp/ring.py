@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from autograde.exercise import Bound, Case, Draw, Exercise, Mistake, Requirement
-from autograde.exercises.ddp.averaging import digits_kept, double
+from autograde.exercises.ddp.averaging import NOT_ROUNDED, ROUNDED, double, rounded
 from autograde.exercises.ddp.network import Network, costs
 from autograde.observe import Implementation, Inputs, Observation
 from autograde.probes import copy_strides
@@ -688,7 +688,7 @@ def reduced(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
     totals = [total for total, _ in results]
     return {
         "the sum on each rank": torch.stack(totals),
-        "float64 keeps its digits": digits_kept(xs, totals),
+        ROUNDED: rounded(xs, totals),
         **costs(network),
     }
 
@@ -838,7 +838,7 @@ ring_all_reduce = Exercise(
             _RING_CASES,
             reduced,
             points=3,
-            bounds=_bounds(2),
+            bounds={**_bounds(2), ROUNDED: NOT_ROUNDED},
         ),
         Requirement(
             _EXACT,

@@ -154,7 +154,9 @@ LAZY = {
     ],
     "shard": [
         lambda n, rank, world, epoch, seed: torch.arange(n),
-        lambda n, rank, world, epoch, seed: (torch.arange(rank, rank - n // -world * world, world) + seed + epoch) % n,
+        lambda n, rank, world, epoch, seed: (
+            (torch.arange(rank, rank - n // -world * world, world) + seed + epoch) % n
+        ),
         lambda n, rank, world, epoch, seed: torch.arange(rank, n, world),
         lambda n, rank, world, epoch, seed: torch.zeros(-(-n // world), dtype=torch.int64),
         lambda n, rank, world, epoch, seed: list(range(n)),
