@@ -287,6 +287,7 @@ def _environment() -> list[str]:
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONSAFEPATH": "1",
         "PYTHONHASHSEED": "0",
+        "TRITON_INTERPRET": "1",  # it has no GPU, and has to be set before the warm process imports triton
     }
     return ["--clearenv", *(word for key, value in kept.items() for word in ("--setenv", key, value))]
 
