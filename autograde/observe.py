@@ -69,6 +69,10 @@ class Stopped(Exception):
         self.alive = alive
 
 
+class Lost(Exception):
+    """The place where an implementation ran was stopped from outside, which is not its doing."""
+
+
 class Observer(Protocol):
     """Something that can look at one implementation: in this process, or in another one."""
 

@@ -15,7 +15,7 @@ from autograde.exercise import Exercise
 from autograde.expect import CaseError
 from autograde.grade import ExerciseResult, failed, grade, went_on
 from autograde.notebook import GRADED_SEED
-from autograde.observe import Inputs, Observation, Probe, Stopped
+from autograde.observe import Inputs, Lost, Observation, Probe, Stopped
 from autograde.process import Plain, Start
 from autograde.session import CellRun, Session
 from autograde.submission import Step, Submission, plan, read_notebook
@@ -95,10 +95,6 @@ def _exercise_json(result: ExerciseResult) -> dict[str, Any]:
     }
 
 
-class Lost(Exception):
-    """The sandbox was stopped from outside."""
-
-
 @dataclass
 class RemoteObserver:
     """Looks at a function of the notebook that runs in ``session``; ``alive`` is False once the process is gone.
@@ -119,8 +115,6 @@ class RemoteObserver:
             return self.session.look(self.name, probe, inputs, watch, self.alone)
         except Stopped as stop:
             self.alive = stop.alive
-            if stop.verdict == "grader-error":
-                raise Lost from None
             raise
 
 
@@ -162,6 +156,13 @@ class _Run:
     def through(self, session: Session) -> bool:
         """All steps in one process; False when it died and has to be started again."""
         try:
+            return self._through(session)
+        except Lost:  # not the notebook's doing: it starts again as if nothing had been
+            self.lost += 1
+            return False
+
+    def _through(self, session: Session) -> bool:
+        try:
             if self.files:
                 session.put(self.files)
         except Stopped:
@@ -185,19 +186,12 @@ class _Run:
         try:
             shown = session.run(step.source)
         except Stopped as stop:
-            if self._lost(stop):
-                return False
             self._stopped_cell(step, stop)
             self.skip.add(number)
             return stop.alive
         self._keep(step.cell, shown.outputs)
         self._note_error(step, shown)
         return True
-
-    def _lost(self, stop: Stopped) -> bool:
-        """Whether it was the sandbox that stopped, not the notebook: then it starts again as if nothing had been."""
-        self.lost += stop.verdict == "grader-error"
-        return stop.verdict == "grader-error"
 
     def _keep(self, cell: int, outputs: tuple[dict[str, Any], ...]) -> None:
         self.size += len(str(outputs))
@@ -239,11 +233,8 @@ class _Run:
             try:
                 self.results[name] = self._grade(session, observer, exercise, seed)
             except Lost:
-                self.lost += 1
-                return False
+                raise
             except Stopped as stop:
-                if self._lost(stop):
-                    return False
                 finding = Finding(stop.verdict, str(stop))
                 self.results[name] = failed(exercise, finding, seed, stop.verdict)
                 return stop.alive

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from autograde import course, process
 from autograde.frames import Broken, receive, send
-from autograde.observe import Inputs, Observation, Probe, Raised, Stopped
+from autograde.observe import Inputs, Lost, Observation, Probe, Raised, Stopped
 from autograde.process import Plain, Start
 from autograde.wire import Malformed, decode
 
@@ -222,9 +222,9 @@ class Session:
                 raise self._nonsense("no result") from None
             raise self._broken() from None
 
-    def _broken(self) -> Stopped:
+    def _broken(self) -> Stopped | Lost:
         verdict, why = self._process.ended()
-        return Stopped(verdict, why, False)
+        return Lost(why) if verdict == "grader-error" else Stopped(verdict, why, False)
 
 
 _PROBES: dict[int, tuple[Probe, bytes]] = {}

@@ -234,6 +234,11 @@ def _be_first(
         confine.bounded(limits, data)
         confine.powerless()
         os.write(tell, f"{LOCKED}\n".encode())
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            os.write(tell, f"{type(error).__name__}: {error}\n".encode())
+        os._exit(FIRST_FAILED)
+    try:
         os.close(tell)
         pid = os.fork()
         if pid == 0:
@@ -246,9 +251,7 @@ def _be_first(
                 ended, status = os.waitpid(-1, 0)
                 if ended == pid:
                     _leave(os.waitstatus_to_exitcode(status))
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            os.write(tell, f"{type(error).__name__}: {error}\n".encode())
+    except BaseException:
         os._exit(FIRST_FAILED)
 
 

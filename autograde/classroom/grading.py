@@ -26,7 +26,7 @@ from autograde.classroom.grader import (
     placeholder,
     sandbox_or_reason,
 )
-from autograde.classroom.guard import OURS
+from autograde.classroom.guard import has_our_steps
 from autograde.classroom.handed_in import HandedIn, collect
 from autograde.classroom.notebooks import Worth
 from autograde.classroom.pools import Pool, cluster, local
@@ -116,12 +116,10 @@ def settings_of(made: ClassFolder, unsafe: bool = False) -> Settings:
     from autograde.classroom.preprocessors import RunAndCheck
 
     config = made.settings()
-    named = {
-        str(step)
-        for trait in ("sanitize_preprocessors", "autograde_preprocessors")
-        for step in config.Autograde.get(trait, ())
-    }
-    if not named >= OURS:
+    steps = config.Autograde
+    if not has_our_steps(
+        (*steps.get("sanitize_preprocessors", ()), *steps.get("autograde_preprocessors", ()))
+    ):
         raise CourseError(f"{made.config.name} cannot be used. {WITHOUT_OUR_STEPS}")
     return RunAndCheck(config=config).grading_settings(unsafe)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,6 @@ from autograde.lessons import read_lesson
 from autograde.notebook import STOCK, WITHOUT_OUR_STEPS
 from autograde.submission import CannotGrade
 
-OURS = {f"autograde.classroom.preprocessors.{name}" for name in ("MakeWhole", "RunAndCheck", "SaveVerdicts")}
 _INSTALLED: list[bool] = []
 
 
@@ -61,6 +61,14 @@ def install() -> None:
     BaseConverter.convert_single_notebook = convert_single_notebook
 
 
+def has_our_steps(named: Iterable[Any]) -> bool:
+    """Whether these steps of a configuration include all of the course's own."""
+    from autograde.classroom.preprocessors import AUTOGRADE_STEPS, SANITIZE_STEPS
+
+    ours = {step for step in (*SANITIZE_STEPS, *AUTOGRADE_STEPS) if step.startswith("autograde.")}
+    return ours <= set(map(str, named))
+
+
 def refuse_without_our_steps(converter: Any) -> None:
     """Stop nbgrader where its own steps would grade: they give full marks to a check that was never run.
 
@@ -69,8 +77,8 @@ def refuse_without_our_steps(converter: Any) -> None:
     """
     from nbgrader.converters.base import NbGraderException
 
-    named = {*map(str, converter.sanitize_preprocessors), *map(str, converter.autograde_preprocessors)}
-    if not named >= OURS and os.environ.get(STOCK) != "1":
+    named = (*converter.sanitize_preprocessors, *converter.autograde_preprocessors)
+    if not has_our_steps(named) and os.environ.get(STOCK) != "1":
         converter.log.error(WITHOUT_OUR_STEPS)
         raise NbGraderException(WITHOUT_OUR_STEPS)
 
