@@ -197,9 +197,12 @@ class Session:
 
     def _spoke_first(self) -> list[bytes]:
         """Something stands in the pipe that nobody asked for: the process is gone, or somebody writes answers by hand."""
-        with contextlib.suppress(OSError):
-            if not self._pipe.read(1):
-                raise self._broken()
+        try:
+            said = self._pipe.read(1)
+        except ConnectionError:
+            said = b""  # reset: it ended before it had read everything
+        if not said:
+            raise self._broken()
         self._process.kill()
         raise Stopped("tampered", "The process answered before it was asked.", False)
 

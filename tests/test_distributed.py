@@ -182,10 +182,10 @@ def test_bad_arguments_say_what_to_do():
 
 
 STARTER = """
-import time
+import os, time
 from utils.distributed import run_ranks
 def wait(rank, world):
-    print("ready", flush=True)
+    os.write(1, b"ready\\n")  # in one piece, where print may write the end of the line later than the other rank's word
     time.sleep(100)
 run_ranks(wait, 2, processes=True, seconds=100)
 """

@@ -176,7 +176,10 @@ class Sandbox:
         deadline = time.monotonic() + seconds
         while self._control is not None:
             ready, _, _ = select.select([self._control], [], [], max(0.0, deadline - time.monotonic()))
-            data = self._control.recv(MESSAGE) if ready else b""
+            try:
+                data = self._control.recv(MESSAGE) if ready else b""
+            except ConnectionError:
+                data = b""  # reset: it ended before it had read everything
             if not data:
                 break
             message: dict[str, Any] = json.loads(data)

@@ -168,11 +168,11 @@ for k in lengths:
 # %% [markdown]
 # With 1 added to every count, two or three characters are as good as it gets. Four are worse, on the training text too:
 # most rows have been seen a few times only, and the ones that were added, one for each symbol, outweigh what was
-# counted. Adding less helps: three characters with 0.03 added need 2.25 bits on Python 3.11. (This favours the table a
-# little: 0.03 was chosen on the held-out text.) But with four characters the cost rises again, for each of the four
-# numbers in the table. There are 690 billion contexts of six characters; the training text shows 91,196 of them. A
+# counted. Adding less helps: three characters with 0.03 added need about 2.3 bits. (This favours the table a little: 0.03
+# was chosen on the held-out text.) But with four characters the cost rises again, for each of the four numbers in the
+# table. There are about 700 billion contexts of six characters; the training text shows fewer than 100,000 of them. A
 # table knows nothing about a context that it has not seen, even if it has seen one that differs in a single letter.
-# <!-- not printed: 690 (689,869,781,056 in the table above) -->
+# <!-- not printed: 2.3, 700, 100,000 (the table above, rounded: the text differs a little from one Python version to the next) -->
 #
 # Three questions follow. What exactly is this cost? How much of it must *every* model pay that sees only one character?
 # And how far does a network get that has no rows at all, but a state of fixed size?
@@ -181,7 +181,7 @@ for k in lengths:
 #
 # | symbol | meaning | values or shape |
 # |---|---|---|
-# | $V$ | symbols in the alphabet | 94 on Python 3.11 |
+# | $V$ | symbols in the alphabet | about 95; the first cell prints it |
 # | $N$ | characters in a text | |
 # | $k$ | characters in the context of a table | 0 or more |
 # | $x_t$ | character at time $t$, as a number | 0 to $V - 1$ |
@@ -653,7 +653,7 @@ for seen, wanted in zip(x, y, strict=True):
 # The recipe is the same for all: weights uniform in $\pm 1 / \sqrt{H}$ as in PyTorch, 1 added to the LSTM's forget bias
 # (notebook 03), Adam with gradients clipped to norm 1 (notebook 02), and a rate that falls linearly from 0.03 to a
 # twentieth of it. The bias $b_{out}$ of the readout starts at the logarithm of how often each character occurs. So every
-# network begins near the 4.68 bits of the model that knows the frequencies, and spends no training step on learning
+# network begins near the 4.7 bits of the model that knows the frequencies, and spends no training step on learning
 # them. The network without a state is the RNN whose every step starts from the state zero.
 #
 # <!-- not printed: 0.03 (it stands in the code of the training) -->
@@ -910,7 +910,7 @@ for temperature in (0.5, 1.0):
 # it writes on from the end of the passage. Below stands what the written text costs *the model itself*, at temperature 1.
 #
 # **Questions.** 1. Find positions where fewer than 1 bit is open at temperature 1, and positions with more than 4. Where
-# in a word do they lie? 2. The held-out text costs this RNN 2.55 bits per character. At which temperature does its own
+# in a word do they lie? 2. Above the figure stands what the held-out text costs this RNN. At which temperature does its own
 # text cost it about as much? 3. What goes wrong at the lowest temperatures?
 
 # %% tags=["demo"]
@@ -1024,7 +1024,7 @@ for t in (0.1, 0.5, close, 2.0):
 # The held-out text is cut into 32 streams, and every network reads its streams from end to end, with its state running
 # on; each stream begins with the state zero. The last few characters, which do not fill the streams, are left out, and
 # the limit is computed for exactly the pairs that are paid for. The **negative control** is the network without a
-# state: the same cell as the RNN, the same 35,870 numbers on Python 3.11, the same windows in the same order, the same
+# state: the same cell as the RNN, as many weights, the same windows in the same order, the same
 # measurement, but its state is set to zero before every character. It must stay above the limit. The others must get
 # below it.
 
@@ -1060,14 +1060,14 @@ plotting.caption(
 # All three networks with a state pass the limit, by more than 0.6 bits. The control does not, and cannot: the
 # proof covers it. It comes close to the table of pairs, which is nearly the best for the training text, so longer
 # training would hardly help it. What the others know beyond the limit, they know from their state. With four seeds, 0 to
-# 3, the RNN needs 2.55 to 2.57 bits, the GRU 2.43 to 2.47, the LSTM 2.44 to 2.46, and the control 3.48 to 3.49.
+# 3, on Python 3.11.7, the RNN needs 2.55 to 2.57 bits, the GRU 2.43 to 2.47, the LSTM 2.44 to 2.46, and the control 3.48 to 3.49.
 #
-# <!-- not printed: 0.6, 2.57, 2.47, 2.44, 2.46, 3.48 (this notebook with new_weights and train at seeds 0 to 3, Python 3.11) -->
+# <!-- not printed: 0.6, 2.55, 2.57, 2.43, 2.47, 2.44, 2.46, 3.48, 3.49 (this notebook with new_weights and train at seeds 0 to 3) -->
 #
 # **Which cell?** After 150 steps the GRU and the LSTM are ahead of the plain RNN, with each of the four seeds, although at an
 # equal number of weights the RNN has the most units: gates are paid for with units. Long runs, 3,000 steps on windows of 64
 # characters, with a readout that starts at random and three seeds each, stand in
-# [`benchmarks/results/rnn_char_lm.md`](../../benchmarks/results/rnn_char_lm.md). There, on Python 3.11,
+# [`benchmarks/results/rnn_char_lm.md`](../../benchmarks/results/rnn_char_lm.md). There, on Python 3.11.7,
 # the GRU is ahead with 2.02 to 2.04 bits; the RNN needs 2.05 to 2.09, the LSTM 2.10 to 2.12, and the control 3.44 to 3.45,
 # as much as the table of pairs. So the order of the cells depends on how long, and on how long windows, one trains. It also
 # depends on what is held equal. Give every cell 128 units: the GRU then has three times the RNN's weights in its cell, the LSTM
@@ -1075,16 +1075,17 @@ plotting.caption(
 # ([`benchmarks/results/rnn_char_lm_units.md`](../../benchmarks/results/rnn_char_lm_units.md)): the RNN needs 2.05 to 2.09 bits,
 # the GRU 1.92 to 1.96, the LSTM 1.90 to 1.93. A table that only says "LSTM beats RNN" leaves out this choice. Between having a state and
 # having none lie 1.3 bits, far more than between any two of the cells.
-# <!-- not printed: 3,000, 64, 2.02, 2.04, 2.05, 2.09, 2.10, 2.12, 1.3 (benchmarks/results/rnn_char_lm.md) -->
+# <!-- not printed: 3,000, 64, 2.02, 2.04, 2.05, 2.09, 2.10, 2.12, 3.44, 3.45, 1.3 (benchmarks/results/rnn_char_lm.md) -->
 # <!-- not printed: 1.92, 1.96, 1.90, 1.93 (benchmarks/results/rnn_char_lm_units.md) -->
 #
 # **How good is this?** Not the best that can be done. In the cold open, the table of three characters with 0.03 added
-# needed 2.25 bits, less than our networks after 150 steps; only the long runs pass it. In the file of the long runs,
+# needed about 2.3 bits, less than our networks after 150 steps; only the long runs pass it. In the file of the long runs,
 # tables of up to four characters, blended with each other instead of chosen, need 2.04 bits, about as much as the
 # networks. The compressors of Python's standard library, when they have read the training text first, need 2.18 (gzip, which
 # looks back a short way only), 1.79 (xz) and 1.68 (bzip2). For English without punctuation, Shannon let people guess the
 # next letter and estimated between 0.6 and 1.3 bits, when they had seen 100 letters. (His text and alphabet were
 # different, so only the order of magnitude compares.)
+# <!-- not printed: 2.3 (the table of the cold open, rounded) -->
 # <!-- not printed: 2.18, 1.79, 1.68 (benchmarks/results/rnn_char_lm.md) -->
 # <!-- not printed: 0.6, 1.3, 100 (Shannon, 1951) -->
 #
