@@ -17,8 +17,10 @@ from rich.table import Table
 
 from autograde.course import CourseError, exercises, lesson_ids, read_course, root
 from autograde.progress import write_atomically
+from autograde.startup import import_nbformat
 from autograde.version import __version__
 
+import_nbformat()
 app = typer.Typer(
     help="Builds, checks and grades the notebooks of the course.",
     no_args_is_help=True,

@@ -13,6 +13,14 @@ TOPICS = [topic.name for topic in read_course().topics if not topic.planned]
 SHARED = "shared"
 """The name for everything that belongs to no topic."""
 
+LONGEST = (
+    "tests/classroom/test_battery.py",
+    "tests/classroom/test_class.py",
+    "tests/classroom/test_battery_grader.py",
+    "tests/test_grading_benchmark.py",
+    "tests/classroom/test_ways_to_grade.py",
+)
+"""Files that take minutes. They begin first, so that no worker has one of them left when the others are done."""
 PER_SUBJECT = ("tests/exercises/", "tests/lessons/", "tests/gpu/")
 
 
@@ -41,6 +49,12 @@ class ByFileAndSubject(LoadScopeScheduling):
     The two largest files would otherwise keep one worker busy when all others are idle.
     """
 
+    def schedule(self):
+        self.config.option.loadscopereorder = (
+            False  # the order of collection, not the scope with most tests first
+        )
+        super().schedule()
+
     def _split_scope(self, nodeid):
         file, _, rest = nodeid.partition("::")
         subject = re.search(r"\[(\w+[/-]\w+)", rest) if file.startswith(PER_SUBJECT) else None
@@ -53,6 +67,8 @@ def pytest_xdist_make_scheduler(config, log):
 
 
 def pytest_collection_modifyitems(config, items):
+    place = {HERE.parent / name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
     wanted = config.getoption("--topic")
     if wanted is not None:
         dropped = [item for item in items if topic_of(item) != wanted]

@@ -1,6 +1,8 @@
 """The command line: exit statuses, the JSON form, and one sentence for a user's mistake."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 from rich.console import Console
@@ -143,3 +145,12 @@ def test_a_whole_notebook_from_the_command_line(command, tmp_path):
     assert data["score"] == data["max_score"] > 0
     assert {entry["verdict"] for entry in data["exercises"].values()} == {"ok"}
     assert ROOT.is_dir()
+
+
+def test_the_start_of_a_command_compiles_no_grammars_of_addresses():
+    """It would take over a second each time. In a process that needs them they are still there."""
+    program = (
+        "import autograde.cli, nbformat, sys\nprint('rfc3987_syntax' in sys.modules)\nimport rfc3987_syntax"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.returncode) == ("False\n", 0), done.stderr
