@@ -69,7 +69,7 @@ class Plan:
 QUICK = Plan(4, 1, (2, 4), (1, 2), (1, 2), 1, (0.2,), (2, 1))
 
 
-def engines(measured: Measured, otter: bool) -> dict[str, Engine]:
+def engines(measured: Measured, left_out: list[str]) -> dict[str, Engine]:
     """The engines that are there; the others get a reason in ``measured.missing``."""
     found: dict[str, Engine] = {
         "stock": Command("stock", True, STOCK),
@@ -77,15 +77,16 @@ def engines(measured: Measured, otter: bool) -> dict[str, Engine]:
         "two workers": Command("two workers", command=(*GRADE, "--workers", "2")),
         "Dask": OnCluster("Dask"),
     }
-    if otter:
+    for name in left_out:
+        measured.missing[name] = "left out"
+        found.pop(name, None)
+    if "otter" not in left_out:
         try:
             python = install(root() / "build" / "otter")
             measured.otter = version(python)
             found["otter"] = Otter("otter", True, python)
         except NotThere as error:
             measured.missing["otter"] = f"otter-grader cannot be installed: {error}"
-    else:
-        measured.missing["otter"] = "left out with --no-otter"
     return found
 
 
@@ -183,7 +184,13 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--quick", action="store_true", help="few submissions, once; the kept table is left alone"
     )
-    parser.add_argument("--no-otter", action="store_true", help="leave otter-grader out")
+    parser.add_argument(
+        "--without",
+        nargs="+",
+        default=[],
+        choices=["one worker", "Dask", "otter"],
+        help="engines to leave out; stock nbgrader and two workers are always measured",
+    )
     parser.add_argument(
         "--out", type=Path, help="write the table there, not to benchmarks/results/grading.md"
     )
@@ -201,7 +208,7 @@ def main() -> None:
         usual = usual_class(bench.folder / "usual", plan.count)
         burning = burning_class(bench.folder / "burning", max(*plan.burning, 2))
         steps.begin("looking for the engines")
-        found = engines(bench.measured, not asked.no_otter)
+        found = engines(bench.measured, asked.without)
         steps.expect(2 + plan.rounds * (2 * len(found) + 1) + 3 * len(plan.work))
         bench.compare(usual, found)
         bench.against_work(burning, found)
