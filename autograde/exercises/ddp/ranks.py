@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-import time
+import traceback
+import weakref
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -13,11 +13,21 @@ import torch.distributed as dist
 
 from utils.distributed import Deadlock, RankError, run_ranks, traffic
 
-SECONDS = 0.6
-"""A probe takes a few hundredths of a second; a rank that waits longer than this waits for ever, if the processor was there for it."""
-PATIENCE = 5.0
-"""The limit when the ranks had not waited but worked, or the machine was busy with something else."""
-COLLECTIVES = ("allreduce", "broadcast", "reduce", "allgather")
+SECONDS = 6.0
+"""A probe takes a few hundredths of a second. Only ranks that wait for a message which nobody sends come to this limit."""
+NAMES = {
+    "allreduce": "all_reduce",
+    "broadcast": "broadcast",
+    "reduce": "reduce",
+    "allgather": "all_gather",
+    "_allgather_base": "all_gather_into_tensor",
+    "allreduce_coalesced": "all_reduce_coalesced",
+    "gather": "gather",
+    "scatter": "scatter",
+    "barrier": "barrier",
+}
+"""The calls of a group in which every rank has to take part, and what they are called in torch.distributed."""
+SAME_SIZE = ("allreduce", "broadcast", "reduce", "allgather")
 
 
 class Mismatch(RuntimeError):
@@ -25,102 +35,95 @@ class Mismatch(RuntimeError):
 
 
 class Agreement:
-    """Compares the ranks' calls before gloo does, because gloo ends the whole process where their sizes differ."""
+    """Compares the ranks' calls as they are made.
 
-    def __init__(self) -> None:
+    gloo ends the whole process where sizes differ, and waits where a call is missing. Collectives belong together by their order, so a
+    rank that returns after fewer calls than another one has made is a deadlock: that is known without waiting for it.
+    """
+
+    def __init__(self, world: int) -> None:
         self.lock = threading.Lock()
-        self.calls: dict[int, tuple[str, int]] = {}
+        self.calls: list[tuple[str, int]] = []
+        self.made = [0] * world
+        self.returned: set[int] = set()
 
     def watch(self, rank: int) -> None:
         """Look at all collective calls of this thread's group from now on."""
         group: Any = dist.group.WORLD
-        made = [0]
-        for name in COLLECTIVES:
-            setattr(group, name, self.checked(name, getattr(group, name), rank, made))
+        for name in NAMES:
+            setattr(group, name, self._checked(name, weakref.ref(group), rank))
 
-    def checked(self, name: str, call: Callable[..., Any], rank: int, made: list[int]) -> Callable[..., Any]:
-        """A collective that first compares its name and size with those of the other ranks."""
+    def _checked(self, name: str, group: Callable[[], Any], rank: int) -> Callable[..., Any]:
+        """A collective that is compared with those of the other ranks first. It does not keep its group alive."""
 
-        def compared(tensors: Any, *rest: Any) -> Any:
-            size = sum(t.numel() for t in torch.utils._pytree.tree_leaves(tensors))
+        def compared(*arguments: Any, **named: Any) -> Any:
+            size = _numbers(arguments[:1]) if name in SAME_SIZE else 0
             with self.lock:
-                other = self.calls.setdefault(made[0], (name, size))
-                made[0] += 1
-            if other != (name, size):
-                raise Mismatch(
-                    f"Call {made[0]} of rank {rank} is {name} with {size} numbers, and another rank's is {other[0]} with {other[1]}. "
-                    "All ranks have to make the same calls in the same order."
-                )
-            return call(tensors, *rest)
+                self._count(rank, (NAMES[name], size))
+            owner = group()
+            return getattr(type(owner), name)(owner, *arguments, **named)
 
         return compared
 
+    def _count(self, rank: int, call: tuple[str, int]) -> None:
+        number = self.made[rank]
+        self.made[rank] += 1
+        if number == len(self.calls):
+            self.calls.append(call)
+        if self.calls[number] != call:
+            (ours, size), (theirs, other) = call, self.calls[number]
+            raise Mismatch(
+                f"Call {number + 1} of rank {rank} is {ours} with {size} numbers, and another rank's is {theirs} with {other}. "
+                "All ranks have to make the same calls in the same order."
+            )
+        gone = [other for other in self.returned if self.made[other] <= number]
+        if gone:
+            raise self._deadlock(rank, gone[0])
 
-class Idle:
-    """Tells whether the threads of this process have waited for each other, not for the processor.
+    def leave(self, rank: int) -> None:
+        """A rank has returned, and makes no more calls."""
+        with self.lock:
+            self.returned.add(rank)
+            most = max(range(len(self.made)), key=self.made.__getitem__)
+            if self.made[most] > self.made[rank]:
+                raise self._deadlock(most, rank)
 
-    While it is entered, a thread looks at the clock every few milliseconds. Where it had to wait for its own turn, so had the others.
-    """
+    def _deadlock(self, waiting: int, gone: int) -> Deadlock:
+        made, number = self.made[gone], self.made[waiting]
+        return Deadlock(
+            f"Rank {waiting} was waiting in {self.calls[number - 1][0]}, its call {number} of torch.distributed. "
+            f"Rank {gone} had returned after {made}. A collective ends only when every rank has called it."
+        )
 
-    TICK = 0.01
-    GAP = 0.15
-    """Seconds between two looks at the clock after which the machine counts as busy."""
 
-    def __enter__(self) -> Idle:
-        self._over = threading.Event()
-        self._longest = 0.0
-        self._wall, self._cpu = time.monotonic(), time.process_time()
-        self._thread = threading.Thread(target=self._look, daemon=True)
-        self._thread.start()
-        return self
-
-    def _look(self) -> None:
-        before = time.monotonic()
-        while not self._over.wait(self.TICK):
-            now = time.monotonic()
-            self._longest, before = max(self._longest, now - before), now
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        self._over.set()
-        self._thread.join()
-        self._busy = (time.process_time() - self._cpu) / (time.monotonic() - self._wall)
-
-    def __bool__(self) -> bool:
-        return self._longest < self.GAP and self._busy < 0.3
+def _numbers(value: Any) -> int:
+    return sum(t.numel() for t in torch.utils._pytree.tree_leaves(value))
 
 
 def in_ranks(work: Callable[[int, int], Any], world: int) -> list[Any]:
     """What ``work(rank, world)`` returns on each rank. The first error of a rank comes out as it was raised there.
 
     Raises:
-        Deadlock: the ranks wait for each other. On a busy machine it is tried once more, with a longer limit.
+        Deadlock: the ranks wait for each other.
     """
-    idle = Idle()
-    try:
-        with idle:
-            return _in_ranks(work, world, SECONDS)
-    except Deadlock:
-        if idle:
-            raise
-    return _in_ranks(work, world, PATIENCE)
-
-
-def _in_ranks(work: Callable[[int, int], Any], world: int, seconds: float) -> list[Any]:
     errors: list[BaseException] = []
-    agreement = Agreement()
+    agreement = Agreement(world)
 
     def guarded(rank: int, world: int) -> Any:
         try:
             agreement.watch(rank)
-            return work(rank, world)
+            result = work(rank, world)
+            agreement.leave(rank)
+            return result
         except BaseException as error:
             errors.append(error)
+            traceback.clear_frames(
+                error.__traceback__
+            )  # they hold the group, whose end tells the other ranks not to wait
             raise
 
     try:
-        return run_ranks(guarded, world, seconds=seconds)
+        return run_ranks(guarded, world, seconds=SECONDS)
     except Deadlock:
         raise
     except RankError:
