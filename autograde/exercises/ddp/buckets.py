@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ from autograde.exercise import Bound, Case, Draw, Exercise, Mistake, Requirement
 from autograde.exercises.ddp.averaging import NOT_ROUNDED, ROUNDED, double, rounded
 from autograde.exercises.ddp.ranks import calls_and_bytes, in_ranks
 from autograde.observe import Implementation, Inputs, Observation
+from utils.distributed import Traffic, traffic
 from utils.reference import ddp as reference
 
 Observed = Mapping[tuple[str, str], Observation]
@@ -307,14 +309,25 @@ make_buckets = Exercise(
 
 # --- launch_bucket ------------------------------------------------------------------------------------------------------------
 
-_FOREVER = 1.0
-"""Seconds that the other ranks wait for rank 0 to have launched; a launch takes less than a thousandth of it."""
+_FOREVER = 0.5
+"""Seconds in which a call that rank 0 has made has to return; it takes less than a thousandth of them."""
+_NEVER = 5.0
+
+
+def _returned(seen: list[Traffic], started: threading.Event) -> bool:
+    """Whether rank 0 goes on without the other ranks, as soon as it has started its all-reduce."""
+    end = time.monotonic() + _NEVER
+    while not started.wait(0.002) and time.monotonic() < end:
+        if seen and seen[0].messages:
+            return started.wait(_FOREVER)
+    return started.is_set()
 
 
 def launched(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
     """Rank 0 launches before the other ranks do, finishes while they still wait, and has the mean."""
     grads, world = inputs["grads"], inputs["world"]
     started = threading.Event()
+    seen: list[Traffic] = []
 
     def work(rank: int, world: int) -> tuple[Any, ...]:
         bucket = [nn.Parameter(grad[rank] * 0) for grad in grads]
@@ -322,8 +335,10 @@ def launched(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
             if (rank, i) not in inputs["unused"]:
                 parameter.grad = grad[rank].clone()
         early = True
-        if rank:
-            early = started.wait(_FOREVER)
+        if rank == 0:
+            seen.append(traffic())
+        elif inputs["late"]:
+            early = _returned(seen, started)
             threading.Event().wait(0.02)
         finish = implementation(bucket)
         idle = calls_and_bytes()[0] == 0
@@ -349,12 +364,17 @@ def launched(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
 
 
 def _bucket(
-    world: int, shapes: list[tuple[int, ...]], unused: list[tuple[int, int]] | None = None
+    world: int,
+    shapes: list[tuple[int, ...]],
+    unused: list[tuple[int, int]] | None = None,
+    late: bool = False,
 ) -> Callable[[Draw], Inputs]:
+    """Gradients of a bucket on each rank. With `late` the other ranks start only when rank 0 has returned."""
     return lambda source: {
         "grads": [source.uniform(world, *shape, low=0.5, high=2) for shape in shapes],
         "world": world,
         "unused": unused or [],
+        "late": late,
     }
 
 
@@ -533,11 +553,18 @@ launch_bucket = Exercise(
         Requirement(
             "one all-reduce that runs while the function has returned",
             (
-                Case("three gradients on two ranks", _bucket(2, [(3, 2), (4,), (1,)])),
+                Case(
+                    "three gradients, and rank 1 comes late",
+                    _bucket(2, [(3, 2), (4,), (1,)], late=True),
+                ),
                 Case("one gradient on two ranks", _bucket(2, [(5,)])),
                 Case("two gradients on one rank", _bucket(1, [(2, 2), (3,)])),
                 Case("two gradients in float64", double(_bucket(2, [(7,), (2, 3)]))),
-                Case("two gradients on three ranks", _bucket(3, [(2, 2), (6,)]), shown=False),
+                Case(
+                    "two gradients on three ranks, two of which come late",
+                    _bucket(3, [(2, 2), (6,)], late=True),
+                    shown=False,
+                ),
             ),
             launched,
             points=3,

@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -214,7 +215,6 @@ sync_bn_stats = Exercise(
         Requirement(
             "mean and variance of the whole batch",
             (
-                Case("24 and 24 examples", _batches([24, 24])),
                 Case("3 and 40 examples", _batches([3, 40])),
                 Case("one rank", _batches([6])),
                 Case("17 and 9 examples in float64", double(_batches([17, 9]))),
@@ -301,9 +301,26 @@ sync_bn_stats = Exercise(
 State = dict[str, Any]
 
 
+class Slow:
+    """Writing it takes until all other ranks have looked for the file, or until they must be waiting for it."""
+
+    SECONDS = 0.04
+
+    def __init__(self, others: int) -> None:
+        self.looked = threading.Semaphore(0)
+        self.others = others
+
+    def __reduce__(self) -> Any:
+        for _ in range(self.others):
+            if not self.looked.acquire(timeout=self.SECONDS):
+                break
+        return OrderedDict, ()
+
+
 def saved(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
-    """Each rank has a disk of its own; rank 0 comes late. What is on the disks when each rank goes on?"""
+    """Each rank has a disk of its own; rank 0 writes slowly. What is on the disks when each rank goes on?"""
     world, values = inputs["world"], inputs["values"]
+    slow = [Slow(world - 1) for _ in values]
     with tempfile.TemporaryDirectory() as temporary:
         disks = [Path(temporary) / f"rank{rank}" for rank in range(world)]
         for disk in disks:
@@ -313,15 +330,18 @@ def saved(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
             there, kept, met = [], True, True
             for step, value in enumerate(values):
                 path = disks[rank] / "checkpoint.pt"
-                if rank == 0:
-                    threading.Event().wait(0.02)
-                state = {"model": {"weight": value[rank]}, "velocity": 2 * value[rank], "step": step}
+                state = {
+                    "model": {"weight": value[rank], "more": slow[step]},
+                    "velocity": 2 * value[rank],
+                    "step": step,
+                }
                 before = len(traffic().messages)
                 implementation(path, state)
                 kept = kept and list(state) == ["model", "velocity", "step"]
                 met = met and (world == 1 or len(traffic().messages) > before)
                 here = disks[0] / "checkpoint.pt"
                 there.append(here.exists() and torch.load(here)["step"] == step)
+                slow[step].looked.release()
                 dist.barrier()
             return there, kept, met
 
@@ -448,7 +468,7 @@ def _sleeps(path: Path, state: State) -> None:
     if dist.get_rank() == 0:
         _to(path, state)
     else:
-        threading.Event().wait(0.06)
+        threading.Event().wait(4 * Slow.SECONDS)
 
 
 def _written_over_and_restored(path: Path, state: State) -> None:
