@@ -309,7 +309,7 @@ make_buckets = Exercise(
 
 # --- launch_bucket ------------------------------------------------------------------------------------------------------------
 
-_FOREVER = 0.5
+_FOREVER = 0.3
 """Seconds in which a call that rank 0 has made has to return; it takes less than a thousandth of them."""
 _NEVER = 5.0
 
@@ -557,9 +557,8 @@ launch_bucket = Exercise(
                     "three gradients, and rank 1 comes late",
                     _bucket(2, [(3, 2), (4,), (1,)], late=True),
                 ),
-                Case("one gradient on two ranks", _bucket(2, [(5,)])),
                 Case("two gradients on one rank", _bucket(1, [(2, 2), (3,)])),
-                Case("two gradients in float64", double(_bucket(2, [(7,), (2, 3)]))),
+                Case("one gradient in float64", double(_bucket(2, [(5,)]))),
                 Case(
                     "two gradients on three ranks, two of which come late",
                     _bucket(3, [(2, 2), (6,)], late=True),
