@@ -278,8 +278,8 @@ def shard(n: int, rank: int, world: int, epoch: int, seed: int) -> Int[Tensor, "
         n: how many examples there are, at least 1.
         rank: whose share.
         world: how many ranks.
-        epoch: counted from 0; in each epoch the order is another one.
-        seed: the same on all ranks.
+        epoch: counted from 0; in each epoch the order is drawn anew (not the old one, shifted).
+        seed: the same on all ranks. Another seed gives other orders; equal arguments give equal indices.
 
     Returns:
         ceil(n / world) indices between 0 and n - 1, int64. All ranks' together are one random order of all examples, padded
@@ -349,7 +349,8 @@ plotting.caption(
 #
 # ### Exercise 3 · broadcast_params  ●○○  6 minutes
 #
-# Make all ranks' models equal to rank 0's. Write into the tensors: an optimiser that was made before holds on to them. A tied weight (one tensor that two layers share) goes over the network once. Your function
+# Make all ranks' models equal to rank 0's. Write into the tensors: an optimiser that was made before holds on to them. A tied weight (one tensor that two layers share) goes over the network once,
+# like every other tensor. Each goes in its own dtype: counters are whole numbers, and may be too large for float32. Your function
 # runs on each rank at the same time; `dist` is `torch.distributed`.
 
 
@@ -422,7 +423,7 @@ for rank, (before, after, calls) in enumerate(on_ranks(first_weight, 3)):
 #
 # ### Exercise 4 · average_gradients  ●●○  8 minutes
 #
-# Replace every gradient by its mean over the ranks, with one all-reduce for each trainable tensor. (`dist.ReduceOp.AVG` exists only in some backends; divide yourself.)
+# Replace every gradient by its mean over the ranks, with one all-reduce for each trainable tensor; a tied weight is one tensor. Add up in the dtype that the gradient has. Everything else of the model stays as it is. (`dist.ReduceOp.AVG` exists only in some backends; divide yourself.)
 
 
 # %% average_gradients tags=["exercise"]
@@ -466,9 +467,9 @@ def average_gradients(model: nn.Module) -> None:
 # </details>
 #
 # <details>
-# <summary>"After 3 seconds not all ranks had ended"</summary>
+# <summary>"Rank 1 was waiting in all_reduce, its call 4 of torch.distributed. Rank 0 had returned after 3."</summary>
 #
-# A deadlock. The report says in which call each rank waits. One rank made fewer calls than another: look for an `if` around the all-reduce whose condition differs from rank to rank.
+# A deadlock: rank 0 made a call less than rank 1. Look for an `if` around the all-reduce whose condition differs from rank to rank.
 #
 # </details>
 
@@ -565,7 +566,7 @@ plotting.caption(
 # ### Exercise 5 · accumulate_no_sync  ●●○  8 minutes
 #
 # Accumulate over micro batches, and average once. `loss` is a mean over its micro batch, and the last one may be shorter: you know from exercise 1 what that means. All ranks have the same number of examples here. Call `backward` for each micro batch before the next forward pass, or all their graphs are in memory at
-# once.
+# once. Each micro batch goes through the model once: a second forward pass costs time, and would count twice in the statistics of batch norm.
 
 
 # %% accumulate_no_sync tags=["exercise"]
@@ -578,9 +579,9 @@ def accumulate_no_sync(
     """The gradient of the mean over all examples of all micro batches, averaged over the ranks once.
 
     Arguments:
-        model: gradients that it holds at the start are thrown away.
+        model: gradients that it holds at the start are thrown away. Its mode and its weights stay as they are.
         loss: loss(prediction, target) is the mean over the examples that it is given.
-        batches: micro batches (x, y) of this rank, which may differ in length.
+        batches: micro batches (x, y) of this rank, which may differ in length. The list stays as it is.
         average: called with the model, it replaces the gradients by their mean over the ranks: average_gradients.
 
     Returns:

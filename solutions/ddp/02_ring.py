@@ -132,11 +132,11 @@ plotting.caption(fig, "Rank 0 (orange-red) sends N - 1 vectors, the others one. 
 
 
 # %% chunks tags=["exercise"]
-def chunks(x: Float[Tensor, "N"], world: int) -> list[Float[Tensor, "part"]]:
+def chunks(x: Float[Tensor, "n"], world: int) -> list[Float[Tensor, "part"]]:
     """Cut a vector into one part for each rank.
 
     Arguments:
-        x: the vector.
+        x: the vector, which need not be contiguous in memory.
         world: how many parts, at least 1.
 
     Returns:
@@ -198,11 +198,11 @@ for n, world in ((1003, 4), (6, 4), (3, 5)):
 # The sign often comes out wrong: with $r + s$ a rank sends parts to which nobody has added anything. At the end rank $r$ **owns** the part that it received last, in step $N - 2$. This phase is called **reduce-scatter**.
 #
 # Sending has a trap of its own. `send(tensor, to)` (as `dist.isend`) only *starts* a message and returns a request; `recv(tensor, source)` (as `dist.recv`) waits until a message is there and writes it into `tensor`. `request.wait()` returns when the other
-# side has received. If every rank waits for its send *before* it receives, nobody ever receives: a **deadlock**. Start the send, receive, then wait.
+# side has received. Until then the tensor must not change: what arrives might be the new values. If every rank waits for its send *before* it receives, nobody ever receives: a **deadlock**. Start the send, receive, then wait.
 #
 # ### Exercise 2 · reduce_scatter  ●●●  10 minutes
 #
-# Write the phase. `parts` are views, changed in place: add what you receive to the right one. Return the number of the part that this rank owns at the end.
+# Write the phase. `parts` are views of the rank's vector: write the sums into them. (A new tensor in the list would leave the vector as it was.) Receive into a tensor of its own, and add that to the right part. Return the number of the part that this rank owns at the end.
 
 
 # %% reduce_scatter tags=["exercise"]
@@ -216,7 +216,7 @@ def reduce_scatter(
     """Add up the parts of all ranks in a ring, so that each rank owns the sum of one part. All ranks call it.
 
     Arguments:
-        parts: this rank's vector, cut into `world` parts. Changed in place.
+        parts: `world` views of this rank's vector, of which some may be empty. Written into.
         rank: this rank.
         world: how many ranks.
         send: send(tensor, to) starts a message to rank `to` and returns a request, whose method wait() ends it. Send to the right
@@ -224,7 +224,7 @@ def reduce_scatter(
         recv: recv(tensor, source) waits for a message and writes it into the tensor, which has to have its length and dtype.
 
     Returns:
-        The number of the part that is the sum over all ranks here. The other parts may hold anything.
+        The number of the part that is the sum over all ranks here, an int from 0 to world - 1. The other parts may hold anything.
 
     Example:
         On two ranks with the parts [1], [2] and [10], [20], rank 0 returns 1 and has [22] there, and rank 1 returns 0 and has [11].
@@ -289,7 +289,7 @@ for rank, (owned, x) in enumerate(on_ranks(scattered, 4)):
 #
 # ### Exercise 3 · all_gather_ring  ●●○  8 minutes
 #
-# Which part is finished at the start is handed in, `owned`. It is `rank` plus a number that is the same for all ranks; do not rely on which number.
+# Which part is finished at the start is handed in, `owned`. It is `rank` plus a number that is the same for all ranks; do not rely on which number. Write into the parts again, as they are views.
 
 
 # %% all_gather_ring tags=["exercise"]
@@ -376,17 +376,17 @@ for rank, x in enumerate(on_ranks(both_phases, 4)):
 #
 # ### Exercise 4 · ring_all_reduce  ●●●  10 minutes
 #
-# Write the whole ring as one loop, and count what you send. `x` stays as it is. `x.tensor_split(world)` makes the parts of exercise 1. Every rank must have the same bits in the end, which the ring gives for free, as each sum is made once and copied: models that differ in their last bit drift apart.
+# Write the whole ring as one loop, and count what you send. `x` stays as it is, also when somebody changes the sum later. `x.tensor_split(world)` makes the parts of exercise 1. Every rank must have the same bits in the end, which the ring gives for free, as each sum is made once and copied: models that differ in their last bit drift apart.
 
 
 # %% ring_all_reduce tags=["exercise"]
 def ring_all_reduce(
-    x: Float[Tensor, "N"],
+    x: Float[Tensor, "n"],
     rank: int,
     world: int,
     send: Callable[[Tensor, int], Any],
     recv: Callable[[Tensor, int], Any],
-) -> tuple[Float[Tensor, "N"], int]:
+) -> tuple[Float[Tensor, "n"], int]:
     """The sum of the ranks' vectors, on every rank, by a ring. All ranks call it.
 
     Arguments:
@@ -397,7 +397,7 @@ def ring_all_reduce(
         recv: as in reduce_scatter.
 
     Returns:
-        The sum, and how many numbers this rank has sent.
+        The sum, a new tensor (on one rank, too) in the dtype of x, and how many numbers this rank has sent, an int.
 
     Example:
         On two ranks with [1, 2] and [10, 20] both return [11, 22] and 2.

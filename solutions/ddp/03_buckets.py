@@ -167,12 +167,12 @@ def make_buckets(parameters: list[nn.Parameter], cap_bytes: int) -> list[list[in
     """Divide parameters into buckets, in the order in which their gradients come.
 
     Arguments:
-        parameters: as list(model.parameters()) gives them. A number of p takes p.element_size() bytes.
+        parameters: as list(model.parameters()) gives them. The list stays as it is. A number of p takes p.element_size() bytes.
         cap_bytes: the most bytes in a bucket. One that is filled exactly is full. A parameter that is larger is alone.
 
     Returns:
         Buckets of positions in the list. All positions of trainable parameters, put one after the other, run from the last to the first.
-        A new bucket begins only where the next parameter does not fit, or has another dtype.
+        A new bucket begins only where the next trainable parameter does not fit, or has another dtype. No parameter: no bucket.
 
     Example:
         For float32 parameters of 10, 20, 30 and 5 numbers and a cap of 140 bytes: [[3, 2], [1, 0]].
@@ -230,7 +230,7 @@ for cap in (1000, 80_000, 10**9):
 #
 # ### Exercise 2 · launch_bucket  ●●●  12 minutes
 #
-# Put the gradients of a bucket into one flat tensor, start one all-reduce of it, and return `finish`. Zeros stand for a gradient that is None: the flat tensors of all ranks need the same length. gloo ends the whole process where they differ. (The check looks whether rank 0 returns while the other
+# Put the gradients of a bucket into one flat tensor, start one all-reduce of it, and return `finish`. Zeros stand for a gradient that is None: the flat tensors of all ranks need the same length. It has the dtype of the gradients. gloo ends the whole process where they differ. (The check looks whether rank 0 returns while the other
 # ranks have not even started.)
 
 
@@ -244,7 +244,7 @@ def launch_bucket(bucket: list[nn.Parameter]) -> Callable[[], None]:
 
     Returns:
         finish: a function without arguments, to be called later. It waits for the all-reduce, and puts the mean over the ranks
-        into p.grad of every parameter of the bucket.
+        into p.grad of every parameter of the bucket, also where it was None. The parameters themselves do not change.
 
     Example:
         Two ranks with a gradient of 1.0 and of 4.0: `finish = launch_bucket([p])` returns at once, and after `finish()` both have 2.5.
@@ -314,7 +314,8 @@ for rank, means in enumerate(on_ranks(one_bucket, 2)):
 #
 # ### Exercise 3 · on_grad_ready  ●●●  12 minutes
 #
-# Register the hooks, and return `rest`. What a launch does is not your concern here: call `launch(k)`. After `rest` the counters have to be as at the beginning, for the next step. Use `register_post_accumulate_grad_hook`: a hook of `p.register_hook` runs before `p.grad` is set.
+# Register the hooks, and return `rest`. What a launch does is not your concern here: call `launch` with the number of the bucket. After `rest` the counters have to be as at the beginning, for the next step. Use `register_post_accumulate_grad_hook`: a hook of `p.register_hook` runs before `p.grad` is set. Let the hooks count, and do
+# not ask whether `p.grad` is None: before the backward pass it may be None, zeros or an old gradient.
 
 
 # %% on_grad_ready tags=["exercise"]
@@ -322,8 +323,9 @@ def on_grad_ready(buckets: list[list[nn.Parameter]], launch: Callable[[int], Non
     """Register hooks that launch each bucket in the backward pass, as early as the order allows.
 
     Arguments:
-        buckets: parameters of each bucket, in the order in which the buckets are to be launched.
-        launch: launch(k) starts the all-reduce of bucket k.
+        buckets: parameters of each bucket, in the order in which the buckets are to be launched. Inside of a bucket gradients may
+            come in any order. The lists stay as they are.
+        launch: called with the number of a bucket, it starts the all-reduce of that bucket.
 
     Returns:
         rest: to be called after each backward pass. It launches the buckets that are not launched yet, in order, and makes everything

@@ -116,7 +116,7 @@ print(f"largest ratio of the two variances: {(whole / of_ranks.clamp(min=1e-9))[
 #
 # ### Exercise 1 · sync_bn_stats  ●●●  10 minutes
 #
-# Write the statistics, with two or three collectives. Ranks may have different numbers of examples, one of them none. (The gradient of batch norm passes through $\mu$ and $v$ as well, so that its backward pass needs collectives, too. `nn.SyncBatchNorm` does both, on GPUs; here we stay with the forward pass.)
+# Write the statistics, with three collectives at most. The examples stay where they are: only sums and counts for each feature go over the network. Ranks may have different numbers of examples, one of them none. (The gradient of batch norm passes through $\mu$ and $v$ as well, so that its backward pass needs collectives, too. `nn.SyncBatchNorm` does both, on GPUs; here we stay with the forward pass.)
 
 
 # %% sync_bn_stats tags=["exercise"]
@@ -126,7 +126,7 @@ def sync_bn_stats(
     """Mean and variance of each feature over the examples of all ranks. All ranks call it.
 
     Arguments:
-        x: this rank's examples, perhaps another number than on other ranks, perhaps none.
+        x: this rank's examples, perhaps another number than on other ranks, perhaps none. Not changed: the next layers need it.
 
     Returns:
         Mean and biased variance (divided by the number of all examples), the same on all ranks, in the dtype of x.
@@ -194,7 +194,7 @@ for rank, (variance, calls) in enumerate(on_ranks(pooled, 2)):
 #
 # ### Exercise 2 · save_on_rank0  ●●○  7 minutes
 #
-# Rank 0 writes with `torch.save`; all ranks return when the file is in its place. If writing fails, the error of `torch.save` may end rank 0: the launcher then ends the others. `dist.barrier()` ends when every rank has called it.
+# Rank 0 writes with `torch.save`; all ranks return when the file is in its place. The others wait through `torch.distributed`: nobody knows how long rank 0 writes, and another computer may not even see its disk. If writing fails, the error of `torch.save` may end rank 0: the launcher then ends the others. `dist.barrier()` ends when every rank has called it.
 
 
 # %% save_on_rank0 tags=["exercise"]
@@ -203,10 +203,10 @@ def save_on_rank0(path: Path, state: dict[str, Any]) -> None:
 
     Arguments:
         path: where. An old checkpoint there is replaced, and stays whole if writing the new one fails.
-        state: what torch.save writes.
+        state: what torch.save writes, all of it. Not changed: the training goes on with it.
 
     Returns:
-        Nothing. No other file is left beside the checkpoint that was written.
+        Nothing. No other file is left beside the checkpoint that was written, and ranks other than 0 write none at all.
 
     Example:
         save_on_rank0(Path("checkpoint.pt"), {"step": 20}) on 2 ranks makes 1 file.
@@ -263,8 +263,8 @@ def resume(path: Path, model: nn.Module, velocity: list[Tensor]) -> int:
 
     Arguments:
         path: a file with {"model": model.state_dict(), "velocity": list of tensors, "step": steps done}, or no file.
-        model: parameters and buffers are changed in place.
-        velocity: one tensor for each parameter, changed in place.
+        model: parameters and buffers are changed in place. Whether they require a gradient is not.
+        velocity: one tensor for each parameter, changed in place. The list stays as it is.
 
     Returns:
         The number of steps that are done, which is the number of the next step, counted from 0. Without a file 0, and nothing changes.

@@ -114,28 +114,28 @@ chunks = Exercise(
     ),
     mistakes=(
         Mistake(
-            "torch.chunk makes parts of ceil(N / world), and may make fewer parts than there are ranks. Every rank needs one.",
+            "torch.chunk makes parts of ceil(n / world), and may make fewer parts than there are ranks. Every rank needs one.",
             _as_chunk,
         ),
         Mistake(
-            "Your parts have ceil(N / world) numbers until nothing is left, so the last ones are short or empty. "
+            "Your parts have ceil(n / world) numbers until nothing is left, so the last ones are short or empty. "
             "Lengths may differ by one.",
             _padded_chunk,
         ),
         Mistake(
-            "The last part takes the whole rest. Give one number more to each of the first N % world parts.",
+            "The last part takes the whole rest. Give one number more to each of the first n % world parts.",
             _rest_to_the_last,
         ),
         Mistake(
-            "The first part takes the whole rest. Give one number more to each of the first N % world parts.",
+            "The first part takes the whole rest. Give one number more to each of the first n % world parts.",
             _rest_to_the_first,
         ),
         Mistake(
-            "You drop the rest of the division. All N numbers have to be in a part.",
+            "You drop the rest of the division. All n numbers have to be in a part.",
             _rest_dropped,
         ),
         Mistake(
-            "Your longer parts do not come first. It works as well, but all ranks have to agree: the first N % world parts are longer.",
+            "Your longer parts do not come first. It works as well, but all ranks have to agree: the first n % world parts are longer.",
             _longer_last,
         ),
         Mistake("Your parts are copies. The ring writes into them: return views of x.", _copied),

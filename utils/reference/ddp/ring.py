@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def chunks(x: Float[Tensor, "N"], world: int) -> list[Float[Tensor, "part"]]:
-    """N numbers as `world` views, whose lengths differ by at most one; the longer ones come first."""
+def chunks(x: Float[Tensor, "n"], world: int) -> list[Float[Tensor, "part"]]:
+    """n numbers as `world` views, whose lengths differ by at most one; the longer ones come first."""
     short, longer = divmod(len(x), world)
     sizes = [short + (i < longer) for i in range(world)]
     return list(x.split(sizes))
@@ -50,13 +50,13 @@ def all_gather_ring(
 
 
 def ring_all_reduce(
-    x: Float[Tensor, "N"],
+    x: Float[Tensor, "n"],
     rank: int,
     world: int,
     send: Callable[[Tensor, int], Any],
     recv: Callable[[Tensor, int], Any],
-) -> tuple[Float[Tensor, "N"], int]:
-    """The sum over the ranks, and how many numbers this rank sent: 2 (N - 1) parts of the N."""
+) -> tuple[Float[Tensor, "n"], int]:
+    """The sum over the ranks, and how many numbers this rank sent: 2 (N - 1) of its N parts, n / N numbers each."""
     total, sent = x.clone(), 0
     parts = total.tensor_split(world)
     for step in range(2 * (world - 1)):
