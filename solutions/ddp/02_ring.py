@@ -90,17 +90,19 @@ def sent_by_server(rank: int, world: int) -> float:
 
 # %% tags=["demo"]
 fig, ax = plotting.figure(width=8.5, height=3.2)
+names = {}
 for at, world in enumerate((2, 4, 6)):
     shares = on_ranks(sent_by_server, world)
     print(f"{world} ranks, numbers sent / length of the vector:", *shares)
     places = [8 * at + rank for rank in range(world)]
+    names |= {place: str(rank) for rank, place in enumerate(places)}
     ax.bar(places, shares, color=[plotting.VERMILLION] + [plotting.BLUE] * (world - 1))
     plotting.label(ax, 8 * at, max(shares) + 0.4, f"{world} ranks", plotting.BLACK)
 ax.set(
-    xticks=[0, 8, 16],
-    xticklabels=["rank 0"] * 3,
-    xlabel="ranks of three worlds",
-    ylabel="sent / length",
+    xticks=list(names),
+    xticklabels=list(names.values()),
+    xlabel="rank, in worlds of three sizes",
+    ylabel="numbers sent / length of the vector",
     ylim=(0, 6),
 )
 plotting.caption(fig, "Rank 0 (orange-red) sends N - 1 vectors, the others one. All wait for its connection.")
@@ -539,7 +541,7 @@ def draw_ring(world: int, step: int) -> Figure:
 widgets.explore(
     draw_ring,
     world=widgets.slider("ranks N", 4, 2, 8, 1),
-    step=widgets.slider("steps done", 3, 0, 14, 1),
+    step=widgets.slider("steps done", 1, 0, 14, 1),
 )
 
 # %% [markdown]

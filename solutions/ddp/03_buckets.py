@@ -121,6 +121,7 @@ def draw_events(ax: Axes, arrived: list[float], started: list[float], title: str
         )
     ax.axvline(place[arrived[-1]], color=plotting.GREY, linewidth=1, linestyle=":")
     ax.set(yticks=[0, 1], yticklabels=["all-reduce started", "gradient there"], ylim=(-0.6, 1.6), title=title)
+    ax.set(xticks=range(0, len(place) + 1, 5))
 
 
 def early(arrived: list[float], started: list[float]) -> int:
@@ -553,8 +554,8 @@ fig = draw_sizes(0.8, 2.0)
 # %% tags=["demo"]
 widgets.explore(
     draw_sizes,
-    latency_ms=widgets.slider("latency (ms)", 0.8, 0.0, 4.0, 0.1),
-    mb_per_ms=widgets.slider("bandwidth (MB/ms)", 2.0, 0.5, 8.0, 0.5),
+    latency_ms=widgets.slider("latency (ms)", 2.0, 0.0, 4.0, 0.1),
+    mb_per_ms=widgets.slider("bandwidth (MB/ms)", 4.0, 0.5, 8.0, 0.5),
 )
 
 # %% [markdown]
