@@ -102,7 +102,7 @@ ax.set(
     xticks=list(names),
     xticklabels=list(names.values()),
     xlabel="rank, in worlds of three sizes",
-    ylabel="numbers sent / length of the vector",
+    ylabel="sent / length of the vector",
     ylim=(0, 6),
 )
 plotting.caption(fig, "Rank 0 (orange-red) sends N - 1 vectors, the others one. All wait for its connection.")
