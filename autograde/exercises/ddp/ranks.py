@@ -103,10 +103,12 @@ def _numbers(value: Any) -> int:
 def in_ranks(work: Callable[[int, int], Any], world: int) -> list[Any]:
     """What ``work(rank, world)`` returns on each rank. The first error of a rank comes out as it was raised there.
 
+    An error's frames may hold the rank's group, whose end tells the other ranks not to wait. So none is kept that need not be.
+
     Raises:
         Deadlock: the ranks wait for each other.
     """
-    errors: list[BaseException] = []
+    first: list[BaseException] = []
     agreement = Agreement(world)
 
     def guarded(rank: int, world: int) -> Any:
@@ -116,10 +118,9 @@ def in_ranks(work: Callable[[int, int], Any], world: int) -> list[Any]:
             agreement.leave(rank)
             return result
         except BaseException as error:
-            errors.append(error)
-            traceback.clear_frames(
-                error.__traceback__
-            )  # they hold the group, whose end tells the other ranks not to wait
+            if not first:
+                first.append(error)
+            traceback.clear_frames(error.__traceback__)
             raise
 
     try:
@@ -127,7 +128,9 @@ def in_ranks(work: Callable[[int, int], Any], world: int) -> list[Any]:
     except Deadlock:
         raise
     except RankError:
-        raise errors[0] from None
+        raise first[0] from None
+    finally:
+        first.clear()
 
 
 def calls_and_bytes() -> tuple[int, int]:
