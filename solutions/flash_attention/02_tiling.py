@@ -303,7 +303,8 @@ plotting.caption(
 # ### Exercise 3 · flash_forward  ●●●  22 minutes
 #
 # Write it with two loops, over tiles of queries and over tiles of keys. Your `block_scores` gives $S$; the scale is $1 / \sqrt d$. The check looks at the
-# results and measures the largest tensor, the multiplications, and how many exponentials are taken at once: those of one tile. Lengths that do not divide evenly, maxima that rise in every tile, scores of 10,000 and bfloat16 inputs are among the cases.
+# results and measures the largest tensor, the multiplications, and how many exponentials are taken at once: those of one tile. It also counts the tiles, with $B_r$ and
+# $B_c$ far apart, so that it sees which of the two counts queries and which counts keys. Lengths that do not divide evenly, maxima that rise in every tile, scores of 10,000 and bfloat16 inputs are among the cases.
 #
 # <!-- not printed: 10,000 (the size of scores in a case of the check) -->
 

@@ -178,8 +178,47 @@ def most_multiplications(inputs: Inputs) -> int:
 
 
 def above(amount: int, most: int) -> int:
-    """The bound for all that keep it, twice the bound for all others: answers that need much look the same."""
-    return most if amount <= most else 2 * most
+    """The bound for all that keep it, one more for all others ("or more"): answers that need much look the same."""
+    return most if amount <= most else most + 1
+
+
+TILE_CALLS = 3
+"""So many exponentials may be taken of each tile: its log-sum-exp first, and its weights again."""
+
+
+class TileCalls(TorchDispatchMode):
+    """Counts the calls that take exponentials of more than one number for each query of a tile: those of scores."""
+
+    def __init__(self, Br: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.Br = Br
+        self.count = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func.name().split("::")[-1].split(".")[0] in Exponentials.NAMES:
+            self.count += args[0].numel() > self.Br
+        return func(*args, **(kwargs or {}))
+
+
+def most_tile_calls(inputs: Inputs) -> int:
+    """A few for each tile, or one for each query and tile of keys."""
+    N, M, Br, Bc = inputs["q"].shape[-2], inputs["k"].shape[-2], inputs["Br"], inputs["Bc"]
+    return int(max(TILE_CALLS * math.ceil(N / Br), N) * math.ceil(M / Bc))
+
+
+def tile_calls_level(count: int, inputs: Inputs) -> int:
+    """The bound for all that keep it, one more for those not far above it, five times the bound for all others."""
+    most = most_tile_calls(inputs)
+    return above(count, most) if count <= 5 * most else 5 * most
+
+
+TILE_COUNT = Bound(
+    most=most_tile_calls,
+    unit="or more calls that take the exponentials of a tile",
+    why="There are ceil(N / Br) times ceil(M / Bc) tiles: Br counts queries, Bc counts keys.",
+)
 
 
 def metered(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
@@ -217,15 +256,19 @@ class Exponentials(TorchDispatchMode):
 
 
 def tile_by_tile(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
-    """``metered``, and of how many scores the exponentials were taken at once."""
-    with Exponentials() as counter:
+    """``metered``, of how many scores the exponentials were taken at once, and how often."""
+    with Exponentials() as counter, TileCalls(inputs["Br"]) as tiles:
         found = metered(implementation, inputs)
-    return {**found, "exponentials": above(counter.most, inputs["Br"] * inputs["Bc"])}
+    return {
+        **found,
+        "exponentials": above(counter.most, inputs["Br"] * inputs["Bc"]),
+        "tiles": tile_calls_level(tiles.count, inputs),
+    }
 
 
 ONE_TILE = Bound(
     most=lambda inputs: inputs["Br"] * inputs["Bc"],
-    unit="exponentials at once (what is more is shown as twice the bound)",
+    unit="or more exponentials at once",
     why="Take exp of one tile, Br queries by Bc keys, at a time. A query that meets all keys at once needs no tiles of keys.",
     naive=lambda inputs: inputs["q"].shape[-2] * inputs["k"].shape[-2],
 )
@@ -239,15 +282,9 @@ def memory_of(implementation: Implementation, inputs: Inputs) -> tuple[Any, int,
 
 
 def level(amount: int, inputs: Inputs) -> int:
-    """What is enough, for all that need no more; otherwise twice that, or as much as all scores take."""
-    enough = enough_memory(inputs)
-    return (
-        enough
-        if amount <= enough
-        else min(2 * enough, all_scores(inputs))
-        if amount < all_scores(inputs)
-        else all_scores(inputs)
-    )
+    """What is enough, for all that need no more; otherwise a byte more ("or more"), or as much as all scores take."""
+    enough, everything = enough_memory(inputs), all_scores(inputs)
+    return above(amount, enough) if amount < everything else max(enough, everything)
 
 
 def enough_memory(inputs: Inputs) -> int:

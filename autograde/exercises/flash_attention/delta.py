@@ -134,7 +134,7 @@ delta = Exercise(
             bounds={
                 "largest tensor": Bound(
                     most=_most,
-                    unit="bytes in the largest tensor (what is more is shown as twice the bound)",
+                    unit="or more bytes in the largest tensor",
                     why="Row i of do meets row i of o only. All N times N products are not needed.",
                 )
             },

@@ -11,6 +11,7 @@ from autograde.exercise import Bound, Case, Exercise, Mistake, Requirement, Tole
 from autograde.exercises.flash_attention.common import (
     LIBRARY,
     ONE_TILE,
+    TILE_COUNT,
     all_scores,
     attend,
     double,
@@ -249,6 +250,18 @@ def _whole_rows(q: Tensor, k: Tensor, v: Tensor, Br: int, Bc: int, causal: bool)
     return _tiled(q, k, v, Br, k.shape[-2], causal)
 
 
+def _sides_exchanged(q: Tensor, k: Tensor, v: Tensor, Br: int, Bc: int, causal: bool) -> Result:
+    return _tiled(q, k, v, Bc, Br, causal)
+
+
+def _rows_for_both(q: Tensor, k: Tensor, v: Tensor, Br: int, Bc: int, causal: bool) -> Result:
+    return _tiled(q, k, v, Br, Br, causal)
+
+
+def _columns_for_both(q: Tensor, k: Tensor, v: Tensor, Br: int, Bc: int, causal: bool) -> Result:
+    return _tiled(q, k, v, Bc, Bc, causal)
+
+
 def _every_tile(q: Tensor, k: Tensor, v: Tensor, Br: int, Bc: int, causal: bool) -> Result:
     return _tiled(q, k, v, Br, Bc, causal, skip="none")
 
@@ -312,6 +325,7 @@ flash_forward = Exercise(
             "never more than a tile",
             (
                 Case("32 queries, 272 keys, tiles of 16", attend(32, 272, 4, 16, 16)),
+                Case("13 queries, 161 keys, tiles of 2 by 60", attend(13, 161, 4, 2, 60)),
                 Case("causal, 32 queries, 400 keys", attend(32, 400, 4, 16, 16, True), shown=False),
             ),
             tile_by_tile,
@@ -319,11 +333,12 @@ flash_forward = Exercise(
             bounds={
                 "largest tensor": Bound(
                     most=enough_memory,
-                    unit="bytes in the largest tensor",
+                    unit="or more bytes in the largest tensor",
                     why="A tile of scores has Br times Bc numbers. Neither all scores nor all scores of one row may exist at a time.",
                     naive=all_scores,
                 ),
                 "exponentials": ONE_TILE,
+                "tiles": TILE_COUNT,
             },
         ),
         Requirement(
@@ -336,7 +351,7 @@ flash_forward = Exercise(
             bounds={
                 "multiplications": Bound(
                     most=most_multiplications,
-                    unit="multiplications in matrix products (what is more is shown as twice the bound)",
+                    unit="or more multiplications in matrix products",
                     why="A tile above the diagonal adds nothing: stop the loop over keys at the last key that the tile's last query sees.",
                 )
             },
@@ -453,6 +468,18 @@ flash_forward = Exercise(
         Mistake(
             "Your results are right, but you visit tiles that no query sees: about twice the work. End the loop over keys earlier.",
             _every_tile,
+        ),
+        Mistake(
+            "Your results are right, but you exchange Br and Bc: a tile has Br queries and Bc keys. Step through the keys by Bc.",
+            _sides_exchanged,
+        ),
+        Mistake(
+            "Your results are right, but you use Br for the keys, too. A tile has Br queries and Bc keys: step through the keys by Bc.",
+            _rows_for_both,
+        ),
+        Mistake(
+            "Your results are right, but you use Bc for the queries, too. A tile has Br queries and Bc keys: step through the queries by Br.",
+            _columns_for_both,
         ),
     ),
     forbids=LIBRARY,

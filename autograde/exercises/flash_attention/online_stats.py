@@ -213,7 +213,7 @@ online_stats = Exercise(
             bounds={
                 "memory": Bound(
                     most=_most,
-                    unit="bytes in use at once (what is more is shown as twice the bound)",
+                    unit="or more bytes in use at once",
                     why="Two numbers and one block are enough. list(blocks), torch.cat and itertools.tee keep all blocks.",
                     naive=lambda inputs: inputs["x"].nbytes,
                 )
