@@ -57,13 +57,13 @@ def _all_equal(source: Draw) -> Inputs:
 
 
 def _near(source: Draw) -> Inputs:
-    """6 to 11 degrees apart: not parallel, and an arc is not straight to seven digits."""
+    """3 to 11 degrees apart: not parallel, and an arc is not straight to seven digits."""
     z0 = source.normal(4, 6)
     unit = z0 / z0.norm(dim=1, keepdim=True)
     other = source.normal(4, 6)
     across = other - (other * unit).sum(1, keepdim=True) * unit
     across = across / across.norm(dim=1, keepdim=True)
-    angle = source.uniform(4, 1, low=0.1, high=0.19)
+    angle = source.uniform(4, 1, low=0.05, high=0.19)
     return {"z0": z0, "z1": 1.5 * (angle.cos() * unit + angle.sin() * across), "a": 0.4}
 
 
@@ -284,7 +284,7 @@ slerp = Exercise(
                 Case("at the start, a = 0", _batch(3, 4, 0.0)),
                 Case("at the end, a = 1", _batch(3, 4, 1.0)),
                 Case("rows in float64", _in_double),
-                Case("rows that are 6 to 11 degrees apart", _near),
+                Case("rows that are 3 to 11 degrees apart", _near),
                 Case("6 rows of 3 numbers, a = 0.15", _batch(6, 3, 0.15), shown=False),
             ),
             points=2,

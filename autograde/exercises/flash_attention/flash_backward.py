@@ -310,6 +310,12 @@ def _columns_for_both(
     return _tiled(q, k, v, o, lse, do, Bc, Bc, causal)
 
 
+def _own_sizes(
+    q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, do: Tensor, Br: int, Bc: int, causal: bool
+) -> Result:
+    return _tiled(q, k, v, o, lse, do, 8, 8, causal)
+
+
 def _every_tile(
     q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, do: Tensor, Br: int, Bc: int, causal: bool
 ) -> Result:
@@ -369,6 +375,7 @@ flash_backward = Exercise(
             (
                 Case("32 queries, 272 keys, tiles of 16", backward(attend(32, 272, 4, 16, 16))),
                 Case("13 queries, 161 keys, tiles of 2 by 60", backward(attend(13, 161, 4, 2, 60))),
+                Case("5 queries, 9 keys, tiles of 2 by 3", backward(attend(5, 9, 4, 2, 3))),
             ),
             tile_by_tile,
             bounds={
@@ -476,6 +483,10 @@ flash_backward = Exercise(
         Mistake(
             "Your gradients are right, but you use Bc for the queries, too. A tile has Br queries and Bc keys: step through the queries by Br.",
             _columns_for_both,
+        ),
+        Mistake(
+            "Your gradients are right, but your tiles have a size of their own. Take Br queries and Bc keys: whoever calls knows what fits.",
+            _own_sizes,
         ),
     ),
     forbids=LIBRARY,

@@ -262,6 +262,10 @@ def _columns_for_both(q: Tensor, k: Tensor, v: Tensor, Br: int, Bc: int, causal:
     return _tiled(q, k, v, Bc, Bc, causal)
 
 
+def _own_sizes(q: Tensor, k: Tensor, v: Tensor, Br: int, Bc: int, causal: bool) -> Result:
+    return _tiled(q, k, v, 8, 8, causal)
+
+
 def _every_tile(q: Tensor, k: Tensor, v: Tensor, Br: int, Bc: int, causal: bool) -> Result:
     return _tiled(q, k, v, Br, Bc, causal, skip="none")
 
@@ -326,6 +330,7 @@ flash_forward = Exercise(
             (
                 Case("32 queries, 272 keys, tiles of 16", attend(32, 272, 4, 16, 16)),
                 Case("13 queries, 161 keys, tiles of 2 by 60", attend(13, 161, 4, 2, 60)),
+                Case("5 queries, 9 keys, tiles of 2 by 3", attend(5, 9, 4, 2, 3)),
                 Case("causal, 32 queries, 400 keys", attend(32, 400, 4, 16, 16, True), shown=False),
             ),
             tile_by_tile,
@@ -480,6 +485,10 @@ flash_forward = Exercise(
         Mistake(
             "Your results are right, but you use Bc for the queries, too. A tile has Br queries and Bc keys: step through the queries by Br.",
             _columns_for_both,
+        ),
+        Mistake(
+            "Your results are right, but your tiles have a size of their own. Take Br queries and Bc keys: whoever calls knows what fits.",
+            _own_sizes,
         ),
     ),
     forbids=LIBRARY,

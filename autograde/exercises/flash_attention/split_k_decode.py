@@ -12,7 +12,15 @@ import torch
 from torch import Tensor
 
 from autograde.exercise import Bound, Case, Draw, Exercise, Mistake, Requirement
-from autograde.exercises.flash_attention.common import LIBRARY, double, in_bf16, qkv, rounded_to_bf16, to_half
+from autograde.exercises.flash_attention.common import (
+    LIBRARY,
+    double,
+    in_bf16,
+    qkv,
+    rounded_to_bf16,
+    strided,
+    to_half,
+)
 from autograde.nests import map_floats
 from autograde.observe import Implementation, Inputs
 from autograde.probes import Gradients
@@ -42,27 +50,34 @@ def decoded_half(implementation: Implementation, inputs: Inputs) -> Any:
 
 @dataclass
 class Recorded:
-    """A merge that notes which keys the parts hold that it gets.
+    """A merge that notes which keys the parts hold that it gets, and whether their maxima are their own.
 
-    It wants a query of zeros and the identity for values: o exp(m) then has a one for each key of the part.
+    It wants the identity for values and the scores of the keys: o exp(m - score) then has a one for each key of the part.
     """
 
+    scores: Tensor
     parts: list[Tensor] = field(default_factory=list)
     made: list[Tensor] = field(default_factory=list)
+    foreign: int = 0
 
     def __call__(self, a: Part, b: Part) -> Part:
         both = join(a, b)
-        self.parts += [keys for keys in (_held(a), _held(b)) if not self._is_made(keys) and bool(keys.any())]
-        self.made.append(_held(both))
+        for part in (a, b):
+            keys = self._held(part)
+            if bool(keys.any()) and not any(torch.equal(keys, made) for made in self.made):
+                self.parts.append(keys)
+                self.foreign += self._is_foreign(keys, part[0])
+        self.made.append(self._held(both))
         return both
 
-    def _is_made(self, keys: Tensor) -> bool:
-        return any(torch.equal(keys, made) for made in self.made)
+    def _held(self, part: Part) -> Tensor:
+        m, _, o = (t.detach().double() for t in part)
+        return (o.nan_to_num() * (m[..., None] - self.scores).exp()).round().flatten()
 
-
-def _held(part: Part) -> Tensor:
-    m, _, o = (t.detach().double() for t in part)
-    return (o.nan_to_num() * m.exp()[..., None]).round().flatten()
+    def _is_foreign(self, keys: Tensor, m: Tensor) -> bool:
+        """Whether m is larger than anything that these keys can give, their log-sum-exp."""
+        own = torch.logsumexp(self.scores.masked_fill(keys == 0, -torch.inf), -1)
+        return bool((m.detach().double() > own + 1e-2).any())
 
 
 @dataclass
@@ -88,16 +103,19 @@ def in_parts(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
     """The output; by how many parts too few or too many were put together; the largest part; whether merge made the output."""
     value = decoded(implementation, inputs)
     q, k, splits = inputs["q"], inputs["k"], inputs["splits"]
-    recorded, marked = Recorded(), Marked()
-    no_query, one_hot = q.new_zeros(1, k.shape[-2]), torch.eye(k.shape[-2], dtype=k.dtype, device=k.device)
-    implementation(no_query, one_hot, one_hot, splits, recorded)
+    M = k.shape[-2]
+    scores = torch.linspace(0, 8, M, dtype=torch.float64, device=k.device)
+    recorded, marked = Recorded(scores), Marked()
+    keys, values = torch.diag(scores * M**0.5), torch.eye(M, device=k.device)
+    implementation(k.new_ones(1, M), keys.to(k), values.to(k), splits, recorded)
     output = implementation(q, k, inputs["v"], splits, marked)
     most = most_keys(inputs)
-    largest = max((int(part.sum()) for part in recorded.parts), default=k.shape[-2])
+    largest = max((int(part.sum()) for part in recorded.parts), default=M)
     return {
         "value": value,
         "parts left out": abs(splits - len(recorded.parts)),
         "largest part": largest if largest > most else most,
+        "foreign maxima": recorded.foreign,
         "outputs not merged": marked.unused(output),
     }
 
@@ -221,6 +239,16 @@ def _one_part_many_calls(q: Tensor, k: Tensor, v: Tensor, splits: int, merge: Jo
     return _done(whole)
 
 
+def _maximum_of_all(q: Tensor, k: Tensor, v: Tensor, splits: int, merge: Join) -> Tensor:
+    """All scores and their maximum first, then parts of the exponentials."""
+    kind = torch.promote_types(q.dtype, torch.float32)
+    s = q.to(kind) @ k.to(kind).mT * q.shape[-1] ** -0.5
+    m = s.amax(-1)
+    p, values = torch.exp(s - m[..., None]), v.to(kind)
+    pairs = zip(p.tensor_split(splits, -1), values.tensor_split(splits, -2), strict=True)
+    return _done(reduce(merge, [(m, x.sum(-1), x @ y) for x, y in pairs]))
+
+
 def _merged_in_vain(q: Tensor, k: Tensor, v: Tensor, splits: int, merge: Join) -> Tensor:
     """The right parts are merged, and the output is made of all keys at once."""
     reduce(merge, _split(q, k, v, splits, merge))
@@ -249,6 +277,7 @@ split_k_decode = Exercise(
                 Case("12 keys in 3 parts", _keys(12, 4, 3)),
                 Case("ragged: 14 keys in 4 parts", _keys(14, 4, 4)),
                 Case("one part", _keys(6, 3, 1)),
+                Case("keys and values that are not contiguous", strided(_keys(8, 3, 2, (2,)))),
                 Case("as many parts as keys", _keys(5, 3, 5)),
                 Case("2 batches of 3 heads", _keys(10, 3, 3, (2, 3))),
                 Case("in float64", double(_keys(9, 3, 2))),
@@ -286,6 +315,11 @@ split_k_decode = Exercise(
                     unit="keys in the largest part",
                     why="The largest part decides how long it takes. Divide the keys into `splits` parts of about the same size.",
                     naive=lambda inputs: inputs["k"].shape[-2],
+                ),
+                "foreign maxima": Bound(
+                    most=lambda inputs: 0,
+                    unit="parts with a maximum that is not their own",
+                    why="Parts know nothing of each other: m is the maximum of the part's own scores.",
                 ),
                 "outputs not merged": Bound(
                     most=lambda inputs: 0,
@@ -341,6 +375,10 @@ split_k_decode = Exercise(
         Mistake(
             "Your output is right, but each part that merge gets holds all keys. Divide the keys first, and make (m, l, o) of each part.",
             _one_part_many_calls,
+        ),
+        Mistake(
+            "You take the maximum over all keys before you divide them. Parts know nothing of each other: each has its own maximum.",
+            _maximum_of_all,
         ),
         Mistake(
             "You merge the parts, and then make the output of all keys at once. Take o / l of what merge returned last.",
