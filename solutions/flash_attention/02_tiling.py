@@ -99,7 +99,7 @@ print(f"N = {ahead}: {ahead**2 * 4 / 2**30:.0f} GiB, for one head of one sequenc
 # happens when a model writes text: one new query, and all keys. Where $N > M$, the first queries see nothing: their output is zero, and their lse is $-\infty$.
 #
 # **Number formats.** Inputs may be bfloat16. It has only 8 significant binary digits, so a sum of many terms loses too much in it. Convert tiles to float32 before you multiply, and
-# return what was accumulated, in float32; whoever calls may round. Inputs in float64 give results in float64.
+# return what was accumulated, in float32; whoever calls may round. Inputs in float64 stay in float64, with all their digits.
 
 # %% [markdown]
 # ## A tile of scores

@@ -23,7 +23,7 @@ class Toy:
 
     def __init__(self, inputs: Inputs) -> None:
         self.U, self.rate, self.T = inputs["U"], inputs["rate"], len(inputs["ab"])
-        self.gain = inputs.get("gain", 1.0)
+        self.gain = float(inputs.get("gain", 1.0))
         self.times: list[Tensor] = []
 
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:

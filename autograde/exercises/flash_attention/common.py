@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from autograde.exercise import Bound, Draw
+from autograde.exercise import Bound, Case, Draw, Mistake, Requirement, Tolerance
 from autograde.meters import AllocationMeter
 from autograde.nests import map_floats
-from autograde.observe import Implementation, Inputs, Observation
+from autograde.observe import Implementation, Inputs, Observation, Probe
+from autograde.probes import outputs
 from autograde.values import SeenTensor, leaves
 
 LIBRARY = (
@@ -130,6 +131,45 @@ def half(implementation: Implementation, inputs: Inputs) -> Any:
 def to_half(t: Tensor) -> Tensor:
     """bfloat16 for float32."""
     return t.bfloat16() if t.dtype == torch.float32 else t
+
+
+IN_DOUBLE = "float64 inputs keep their digits"
+
+
+def keeps_digits(draw: DrawInputs, probe: Probe = outputs) -> Requirement:
+    """The requirement that nothing is rounded to float32 on the way, for inputs that come in float64."""
+    fine = Tolerance(1e-3, "The usual one allows what float32 rounds. These inputs are in float64.")
+    return Requirement(IN_DOUBLE, (Case("float64, all digits", double(draw)),), probe, tolerance=fine)
+
+
+def in_single(right: Implementation) -> Implementation:
+    """The same, but for inputs in float64 computed in float32, and converted back."""
+
+    def _in_single(*arguments: Any) -> Any:
+        if not any(isinstance(x, Tensor) and x.dtype == torch.float64 for x in arguments):
+            return right(*arguments)
+        found = right(*map_floats(arguments, lambda t: t.float()))
+        return map_floats(found, lambda t: t.double())
+
+    return _in_single
+
+
+def rounded_to_single(observed: Mapping[tuple[str, str], Observation]) -> bool:
+    """Recognises results in float64 that float32 holds exactly."""
+    found = [t for key, seen in observed.items() if key[0] == IN_DOUBLE for t in tensors(seen)]
+    return bool(found) and all(
+        t.dtype == torch.float64 and bool(t.any()) and torch.equal(t, t.float().double()) for t in found
+    )
+
+
+def single_precision(right: Implementation) -> Mistake:
+    """The mistake to compute in float32 whatever comes in."""
+    return Mistake(
+        "You compute in float32, also where the inputs are in float64, and their digits are lost. Convert only inputs with fewer digits: "
+        "torch.promote_types(x.dtype, torch.float32) says to what.",
+        in_single(right),
+        recognise=rounded_to_single,
+    )
 
 
 class Multiplications(TorchDispatchMode):

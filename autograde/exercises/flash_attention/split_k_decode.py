@@ -16,8 +16,10 @@ from autograde.exercises.flash_attention.common import (
     LIBRARY,
     double,
     in_bf16,
+    keeps_digits,
     qkv,
     rounded_to_bf16,
+    single_precision,
     strided,
     to_half,
 )
@@ -328,6 +330,7 @@ split_k_decode = Exercise(
                 ),
             },
         ),
+        keeps_digits(_keys(9, 4, 2), decoded),
         Requirement(
             _HALF, (Case("bfloat16, 128 keys in 8 parts", in_bf16(_keys(128, 32, 8))),), decoded_half
         ),
@@ -393,6 +396,7 @@ split_k_decode = Exercise(
             _in_bf16,
             recognise=rounded_to_bf16(_HALF),
         ),
+        single_precision(reference.split_k_decode),
     ),
     forbids=(*LIBRARY, "softmax", "_softmax", "special_softmax"),
 )

@@ -36,6 +36,17 @@ def flash_in_integers(N, d, M):
     return N * (2 * d + 1) + (N + Br - 1) // Br * (N * d * 2)
 
 
+def standard_in_floats(N, d):
+    return int(sum((2.0 * N * d, 2.0 * N * d, 4.0 * N * N)))
+
+
+def flash_tile_by_tile(N, d, M):
+    rows = M // (4 * d)
+    queries = [min(rows, N - i) for i in range(0, N, rows)]
+    keys = [min(rows, N - j) for j in range(0, N, rows)]
+    return sum(n * d + sum(2 * m * d for m in keys) + n * d + n for n in queries)
+
+
 def _part(q, k, v):
     wide = torch.promote_types(q.dtype, torch.float32)
     s = (q.to(wide) @ k.to(wide).transpose(-1, -2)) / math.sqrt(q.shape[-1])
@@ -150,8 +161,8 @@ for function in (writes_by_the_definition, writes_program_by_program, writes_zer
     function.stands_for_a_kernel = True
 
 RIGHT = {
-    "hbm_standard": [standard_by_steps, standard_factored],
-    "hbm_flash": [flash_by_loops, flash_in_integers],
+    "hbm_standard": [standard_by_steps, standard_factored, standard_in_floats],
+    "hbm_flash": [flash_by_loops, flash_in_integers, flash_tile_by_tile],
     "split_k_decode": [
         decode_by_tensor_split,
         decode_from_nothing,
