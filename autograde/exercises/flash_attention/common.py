@@ -226,22 +226,6 @@ TILE_CALLS = 3
 """So many exponentials may be taken of each tile: its log-sum-exp first, and its weights again."""
 
 
-class TileCalls(TorchDispatchMode):
-    """Counts the calls that take exponentials of more than one number for each query of a tile: those of scores."""
-
-    def __init__(self, Br: int) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.Br = Br
-        self.count = 0
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        if func.name().split("::")[-1].split(".")[0] in Exponentials.NAMES:
-            self.count += args[0].numel() > self.Br
-        return func(*args, **(kwargs or {}))
-
-
 def most_tile_calls(inputs: Inputs) -> int:
     """A few for each tile, or one for each query and tile of keys."""
     N, M, Br, Bc = inputs["q"].shape[-2], inputs["k"].shape[-2], inputs["Br"], inputs["Bc"]
@@ -249,9 +233,9 @@ def most_tile_calls(inputs: Inputs) -> int:
 
 
 def tile_calls_level(count: int, inputs: Inputs) -> int:
-    """The bound for all that keep it, one more for those not far above it, five times the bound for all others."""
+    """The bound for all that keep it, one more for those not far above it, three times the bound for all others."""
     most = most_tile_calls(inputs)
-    return above(count, most) if count <= 5 * most else 5 * most
+    return above(count, most) if count <= 3 * most else 3 * most
 
 
 TILE_COUNT = Bound(
@@ -268,7 +252,7 @@ def metered(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
 
 
 class Exponentials(TorchDispatchMode):
-    """Notes the most numbers of which exponentials were taken at once."""
+    """Notes the most numbers of which exponentials were taken at once, and how often they were taken of more than ``Br``."""
 
     NAMES: ClassVar = {
         "exp",
@@ -283,26 +267,27 @@ class Exponentials(TorchDispatchMode):
         "logcumsumexp",
     }
 
-    def __init__(self) -> None:
+    def __init__(self, Br: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.most = 0
+        self.Br, self.most, self.calls = Br, 0, 0
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         if func.name().split("::")[-1].split(".")[0] in self.NAMES:
             self.most = max(self.most, args[0].numel())
+            self.calls += args[0].numel() > self.Br  # scores, not the factors of a tile's queries
         return func(*args, **(kwargs or {}))
 
 
 def tile_by_tile(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
     """``metered``, of how many scores the exponentials were taken at once, and how often."""
-    with Exponentials() as counter, TileCalls(inputs["Br"]) as tiles:
+    with Exponentials(inputs["Br"]) as counter:
         found = metered(implementation, inputs)
     return {
         **found,
         "exponentials": above(counter.most, inputs["Br"] * inputs["Bc"]),
-        "tiles": tile_calls_level(tiles.count, inputs),
+        "tiles": tile_calls_level(counter.calls, inputs),
     }
 
 

@@ -332,7 +332,7 @@ flash_forward = Exercise(
             "never more than a tile",
             (
                 Case("32 queries, 272 keys, tiles of 16", attend(32, 272, 4, 16, 16)),
-                Case("13 queries, 161 keys, tiles of 2 by 60", attend(13, 161, 4, 2, 60)),
+                Case("7 queries, 81 keys, tiles of 2 by 30", attend(7, 81, 4, 2, 30)),
                 Case("5 queries, 9 keys, tiles of 2 by 3", attend(5, 9, 4, 2, 3)),
                 Case("causal, 32 queries, 400 keys", attend(32, 400, 4, 16, 16, True), shown=False),
             ),
