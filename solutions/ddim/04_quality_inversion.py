@@ -121,6 +121,8 @@ print(
 #
 # Its **unbiased** estimate replaces each mean by the average over pairs of *different* points. A point and itself are no pair: counting them makes the averages within a set too small and the distance too large, by an amount that depends on $N$.
 #
+# Subtract two points before you square. The expanded form $|a|^2 + |b|^2 - 2\, a \cdot b$ is equal on paper, but far from the origin its terms are large and nearly cancel: in float32 little is left of a small distance, and a point's distance to itself is not 0. The check has points far from the origin. (`torch.cdist` subtracts, and needs no table of all differences. For large sets it expands by itself, unless it is told `compute_mode="donot_use_mm_for_euclid_dist"`; the digits are near enough to the origin.)
+#
 # ### Exercise 1 · energy_distance  ●●○  8 minutes
 
 
@@ -566,7 +568,7 @@ print(f"control, random noise: error {float((random - originals).square().mean()
 #
 # ### Exercise 3 · slerp  ●●○  10 minutes
 #
-# Each row of the batch has its own angle. Where two rows are parallel, $\sin\theta = 0$: there the arc is a straight line. Take a cosine above $1 - 5 \cdot 10^{-7}$, an angle below 0.001, for parallel. (Rounding can make it larger than 1, which has no angle. Opposite rows, $\theta = \pi$, have no unique arc; they do not occur.)
+# Each row of the batch has its own angle. Where two rows are parallel, $\sin\theta = 0$: there the arc is a straight line. Take a cosine above $1 - 5 \cdot 10^{-7}$, an angle below 0.001, for parallel. (Rounding can make it larger than 1, which has no angle. Opposite rows, $\theta = \pi$, have no unique arc; they do not occur.) The check also looks at the gradients of equal and parallel rows: they are those of the straight line, and never NaN.
 #
 # <!-- not printed: 0.001 (a choice) -->
 
@@ -582,7 +584,7 @@ def slerp(
         a: how far, from 0 (z0) to 1 (z1).
 
     Returns:
-        The formula above for each row; (1 - a) z0 + a z1 where the rows are parallel. Never NaN.
+        The formula above for each row; (1 - a) z0 + a z1 where the rows are parallel. Never NaN, and its gradients never NaN.
 
     Example:
         slerp([[1.0, 0.0]], [[0.0, 1.0]], 0.5) is [[0.7071, 0.7071]].

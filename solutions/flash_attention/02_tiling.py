@@ -99,7 +99,7 @@ print(f"N = {ahead}: {ahead**2 * 4 / 2**30:.0f} GiB, for one head of one sequenc
 # happens when a model writes text: one new query, and all keys. Where $N > M$, the first queries see nothing: their output is zero, and their lse is $-\infty$.
 #
 # **Number formats.** Inputs may be bfloat16. It has only 8 significant binary digits, so a sum of many terms loses too much in it. Convert tiles to float32 before you multiply, and
-# return what was accumulated, in float32; whoever calls may round. Inputs in float64 give results in float64.
+# return what was accumulated, in float32; whoever calls may round. Inputs in float64 stay in float64, with all their digits.
 
 # %% [markdown]
 # ## A tile of scores
@@ -303,7 +303,8 @@ plotting.caption(
 # ### Exercise 3 · flash_forward  ●●●  22 minutes
 #
 # Write it with two loops, over tiles of queries and over tiles of keys. Your `block_scores` gives $S$; the scale is $1 / \sqrt d$. The check looks at the
-# results and measures the largest tensor, the multiplications, and how many exponentials are taken at once: those of one tile. Lengths that do not divide evenly, maxima that rise in every tile, scores of 10,000 and bfloat16 inputs are among the cases.
+# results and measures the largest tensor, the multiplications, and how many exponentials are taken at once: those of one tile. It also counts the tiles, with $B_r$ and
+# $B_c$ far apart, so that it sees which of the two counts queries and which counts keys. Lengths that do not divide evenly, maxima that rise in every tile, scores of 10,000 and bfloat16 inputs are among the cases.
 #
 # <!-- not printed: 10,000 (the size of scores in a case of the check) -->
 

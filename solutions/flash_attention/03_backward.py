@@ -258,7 +258,8 @@ print("sum over the keys ", "  ".join(f"{value:7.4f}" for value in (p * (do @ v.
 #
 # ### Exercise 3 · flash_backward  ●●●  22 minutes
 #
-# Write the loops over tiles. Hidden pairs have $P = 0$. A query that sees nothing has $\text{lse} = -\infty$, and $-\infty - (-\infty)$ is NaN. The check measures the largest tensor, the multiplications and the exponentials at once, as before.
+# Write the loops over tiles. Hidden pairs have $P = 0$. A query that sees nothing has $\text{lse} = -\infty$, and $-\infty - (-\infty)$ is NaN. The check measures the largest tensor, the multiplications, the exponentials at once and the number of tiles, as before:
+# $B_r$ counts queries, $B_c$ counts keys.
 
 
 # %% flash_backward tags=["exercise"]

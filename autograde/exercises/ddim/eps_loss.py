@@ -23,11 +23,12 @@ class Toy:
 
     def __init__(self, inputs: Inputs) -> None:
         self.U, self.rate, self.T = inputs["U"], inputs["rate"], len(inputs["ab"])
+        self.gain = float(inputs.get("gain", 1.0))
         self.times: list[Tensor] = []
 
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
         self.times.append(torch.as_tensor(t).detach().clone())
-        return torch.sin(x @ self.U + (self.rate * t.to(x.dtype) / self.T)[:, None])
+        return self.gain * torch.sin(x @ self.U + (self.rate * t.to(x.dtype) / self.T)[:, None])
 
 
 def _call(implementation: Implementation, model: Model, inputs: Inputs) -> Any:
@@ -70,12 +71,21 @@ def _in_double(source: Draw) -> Inputs:
     return drawn
 
 
+def _bright(source: Draw) -> Inputs:
+    """A model that is not trained yet may predict values far beyond 1."""
+    return {**_batch(4, 3)(source), "gain": 30.0}
+
+
 def _noisy(x0: Tensor, t: Tensor, eps: Tensor, ab: Tensor) -> Tensor:
     return ab[t].sqrt()[:, None] * x0 + (1 - ab[t]).sqrt()[:, None] * eps
 
 
 def _error(model: Model, x0: Tensor, t: Tensor, eps: Tensor, ab: Tensor) -> Tensor:
     return model(_noisy(x0, t, eps, ab), t) - eps
+
+
+def _clipped(model: Model, x0: Tensor, t: Tensor, eps: Tensor, ab: Tensor) -> Tensor:
+    return (model(_noisy(x0, t, eps, ab), t).clamp(-4, 4) - eps).square().mean()
 
 
 def _summed(model: Model, x0: Tensor, t: Tensor, eps: Tensor, ab: Tensor) -> Tensor:
@@ -217,6 +227,7 @@ eps_loss = Exercise(
                 Case("as many pictures as numbers in each", _batch(5, 5)),
                 Case("a batch of one", _batch(1, 6)),
                 Case("pictures in float64", _in_double),
+                Case("predictions far beyond 1", _bright),
                 Case("9 pictures of 2 numbers", _batch(9, 2), shown=False),
             ),
             loss,
@@ -315,6 +326,10 @@ eps_loss = Exercise(
         Mistake(
             "You return a Python number, from which nothing can be learned. Return the tensor, without item().",
             _number_returned,
+        ),
+        Mistake(
+            "You clip what the model predicts. Where it is far off, the loss has to say so: take the prediction as it is.",
+            _clipped,
         ),
     ),
 )

@@ -39,6 +39,14 @@ def _far(source: Draw) -> Inputs:
     return {**drawn, "x": far, "ab_t": 0.5, "means": means, "stds": torch.tensor([0.5, 0.5, 0.25])}
 
 
+def _narrow(source: Draw) -> Inputs:
+    """Little noise and narrow components: each point near one of them, with variances below 0.01."""
+    drawn = _mixture(5, 2, 3)(source)
+    means = torch.tensor([[0.25, 0.0], [-0.25, 0.125], [0.0, -0.25]])
+    x = means[torch.tensor([0, 1, 2, 1, 0])] + 0.04 * drawn["x"]
+    return {**drawn, "x": x, "ab_t": 0.995, "means": means, "stds": 0.05 * drawn["stds"]}
+
+
 def _clean(source: Draw) -> Inputs:
     return {**_mixture(4, 3, 3)(source), "ab_t": 1.0}
 
@@ -115,6 +123,13 @@ def _solve(
 
 def _score(x: Tensor, ab_t: float, means: Tensor, stds: Tensor, weights: Tensor) -> Tensor:
     return _solve(x, ab_t, means, stds, weights, factor="none", sign=-1.0)
+
+
+def _variance_floored(x: Tensor, ab_t: float, means: Tensor, stds: Tensor, weights: Tensor) -> Tensor:
+    var = (ab_t * stds**2 + 1 - ab_t).clamp(min=1e-2)
+    away = x[:, None] - math.sqrt(ab_t) * means
+    log_p = weights.log() - 0.5 * x.shape[1] * var.log() - away.square().sum(-1) / (2 * var)
+    return math.sqrt(1 - ab_t) * (log_p.softmax(1)[..., None] * away / var[:, None]).sum(1)
 
 
 def _sign(x: Tensor, ab_t: float, means: Tensor, stds: Tensor, weights: Tensor) -> Tensor:
@@ -324,7 +339,14 @@ gmm_eps = Exercise(
             ),
             points=3,
         ),
-        Requirement(_EDGES, (Case(_FAR, _far), Case("no noise, ab_t = 1", _clean))),
+        Requirement(
+            _EDGES,
+            (
+                Case(_FAR, _far),
+                Case("no noise, ab_t = 1", _clean),
+                Case("little noise, narrow components", _narrow),
+            ),
+        ),
         Requirement(
             "gradients",
             (
@@ -434,6 +456,10 @@ gmm_eps = Exercise(
         Mistake(
             "In the volume you use the number of components. It is the number of dimensions, x.shape[1].",
             _number_of_components,
+        ),
+        Mistake(
+            "You keep the variance from getting small. With little noise and narrow components it is small: use ab s^2 + 1 - ab as it is.",
+            _variance_floored,
         ),
     ),
 )

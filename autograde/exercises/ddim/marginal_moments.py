@@ -54,6 +54,13 @@ def _clean(source: Draw) -> Inputs:
     return {**_drawn(4)(source), "ab_s": 1.0, "sd": 0.0}
 
 
+def _bright(source: Draw) -> Inputs:
+    """Means far beyond 1, and a variance beyond it."""
+    drawn = _drawn(4)(source)
+    far = {name: 30 * drawn[name] for name in ("x0", "mean_t")}
+    return {**drawn, **far, "var_t": number(source, 20.0, 30.0), "sd": 0.2 * drawn["sd"]}
+
+
 def _in_double(source: Draw) -> Inputs:
     drawn: Inputs = map_floats(_drawn(5)(source), lambda tensor: tensor.double() / 1.1)
     return drawn
@@ -100,6 +107,18 @@ def _moments(
         "deviation came in": k**2 * var_t**2 + sd**2,
     }[var]
     return mean_s, value
+
+
+def _mean_clipped(x0: Tensor, mean_t: Tensor, var_t: float, ab_t: float, ab_s: float, sd: float) -> Result:
+    mean, var = _moments(x0, mean_t, var_t, ab_t, ab_s, sd)
+    return mean.clamp(-5, 5), var
+
+
+def _variance_at_most_one(
+    x0: Tensor, mean_t: Tensor, var_t: float, ab_t: float, ab_s: float, sd: float
+) -> Result:
+    mean, var = _moments(x0, mean_t, var_t, ab_t, ab_s, sd)
+    return mean, min(var, 1.0)
 
 
 def _sigma_not_subtracted(
@@ -244,6 +263,7 @@ marginal_moments = Exercise(
                 Case("x_t is known, its variance is 0", _known),
                 Case("the last step, ab_s = 1", _clean),
                 Case("means in float64", _in_double),
+                Case("means and a variance far beyond 1", _bright),
                 Case("8 numbers, any moments", _drawn(8), shown=False),
             ),
             points=2,
@@ -309,6 +329,13 @@ marginal_moments = Exercise(
         Mistake("You exchanged x0 and mean_t. The clean picture comes first.", _exchanged),
         Mistake("You ignore sd, as if there were no fresh noise.", _no_sd),
         Mistake("The values are right, but mean_t is detached, and its gradient is lost.", _mean_detached),
+        Mistake(
+            "You clip the mean. x_t may have any mean, also far beyond 1: leave it as it is.", _mean_clipped
+        ),
+        Mistake(
+            "You keep the variance at 1 at most. x_t may have any variance: carry it over as it is.",
+            _variance_at_most_one,
+        ),
     ),
     returns=("the mean", "the variance"),
 )

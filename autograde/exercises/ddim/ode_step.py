@@ -38,6 +38,12 @@ def _from_clean(source: Draw) -> Inputs:
     return {**_batch(4, 3, up=True)(source), "ab_t": 1.0}
 
 
+def _bright(source: Draw) -> Inputs:
+    """Values far beyond 1, which a clipped answer loses."""
+    drawn = _batch(4, 3)(source)
+    return {**drawn, "xt": 30 * drawn["xt"], "eps": 30 * drawn["eps"]}
+
+
 def _strided(source: Draw) -> Inputs:
     return {**_batch(6, 4)(source), "xt": source.normal(4, 6).t(), "eps": source.normal(12, 4)[::2]}
 
@@ -49,6 +55,10 @@ def _in_double(source: Draw) -> Inputs:
 
 def _ratio(ab: float) -> float:
     return math.sqrt((1 - ab) / ab)
+
+
+def _result_clipped(xt: Tensor, eps: Tensor, ab_t: float, ab_s: float) -> Tensor:
+    return (math.sqrt(ab_s) * (xt / math.sqrt(ab_t) + (_ratio(ab_s) - _ratio(ab_t)) * eps)).clamp(-6, 6)
 
 
 def _left_scaled(xt: Tensor, eps: Tensor, ab_t: float, ab_s: float) -> Tensor:
@@ -144,6 +154,7 @@ ode_step = Exercise(
                 Case("a batch of one", _batch(1, 6)),
                 Case("pictures in float64", _in_double),
                 Case("to the clean picture, ab_s = 1", _to_clean),
+                Case("values far beyond 1", _bright),
                 Case("9 pictures of 2 numbers", _batch(9, 2), shown=False),
             ),
         ),
@@ -214,5 +225,8 @@ ode_step = Exercise(
             _ratio_without_inner_root,
         ),
         Mistake("You write the result into xt. The caller still needs it: return a new tensor.", _in_place),
+        Mistake(
+            "You clip the result. The ODE has no bounds: return x at level ab_s as it is.", _result_clipped
+        ),
     ),
 )

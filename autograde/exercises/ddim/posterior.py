@@ -56,6 +56,12 @@ def _in_double(source: Draw) -> Inputs:
     return drawn
 
 
+def _bright(source: Draw) -> Inputs:
+    """Values far beyond 1, which a clipped answer loses."""
+    drawn = _batch(4, 3)(source)
+    return {**drawn, "x0": 30 * drawn["x0"], "xt": 30 * drawn["xt"]}
+
+
 def _solve(
     x0: Tensor,
     xt: Tensor,
@@ -100,6 +106,11 @@ def _solve(
         "log": ((1 - s) / (1 - now) * beta).clamp(min=1e-20).log(),
     }[var]
     return of_x0[:, None] * x0 + of_xt[:, None] * xt, value
+
+
+def _clipped(x0: Tensor, xt: Tensor, t: Tensor, betas: Tensor) -> Result:
+    mean, var = _solve(x0, xt, t, betas)
+    return mean.clamp(-4, 4), var
 
 
 def _beta_for_variance(x0: Tensor, xt: Tensor, t: Tensor, betas: Tensor) -> Result:
@@ -214,6 +225,7 @@ posterior = Exercise(
                 Case("a batch of one", _batch(1, 6)),
                 Case("the last times of the schedule", _last_step),
                 Case("pictures in float64", _in_double),
+                Case("values far beyond 1", _bright),
                 Case("9 pictures of 2 numbers", _batch(9, 2), shown=False),
             ),
             points=3,
@@ -306,6 +318,9 @@ posterior = Exercise(
         Mistake(
             "You look up everything at t - 1. beta and alpha-bar belong to t, only ab_{t-1} to the time before.",
             _one_step_early,
+        ),
+        Mistake(
+            "You clip the mean. Values far beyond 1 may come in, and their mean is needed as it is.", _clipped
         ),
     ),
     returns=("the mean", "the variance"),

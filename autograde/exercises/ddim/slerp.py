@@ -39,6 +39,17 @@ def _parallel(source: Draw) -> Inputs:
     return {**drawn, "z1": z1}
 
 
+def _one_hot(source: Draw) -> Inputs:
+    """Rows with one number that is not zero: the cosine of an equal or parallel pair is exactly 1, however it is summed."""
+    drawn = _batch(5, 5, 0.3)(source)
+    z0, z1 = drawn["z0"], drawn["z1"]
+    z0[:3], z1[:3] = torch.eye(5)[:3], torch.eye(5)[:3]
+    z1[1] *= 2
+    z0[2] *= -0.5
+    z1[2] *= -4
+    return {**drawn, "z0": z0, "z1": z1}
+
+
 def _all_equal(source: Draw) -> Inputs:
     """So many rows that the cosine of some is rounded to more than 1, in whichever order it is summed."""
     z = source.normal(64, 5)
@@ -46,13 +57,13 @@ def _all_equal(source: Draw) -> Inputs:
 
 
 def _near(source: Draw) -> Inputs:
-    """6 to 11 degrees apart: not parallel, and an arc is not straight to seven digits."""
+    """3 to 11 degrees apart: not parallel, and an arc is not straight to seven digits."""
     z0 = source.normal(4, 6)
     unit = z0 / z0.norm(dim=1, keepdim=True)
     other = source.normal(4, 6)
     across = other - (other * unit).sum(1, keepdim=True) * unit
     across = across / across.norm(dim=1, keepdim=True)
-    angle = source.uniform(4, 1, low=0.1, high=0.19)
+    angle = source.uniform(4, 1, low=0.05, high=0.19)
     return {"z0": z0, "z1": 1.5 * (angle.cos() * unit + angle.sin() * across), "a": 0.4}
 
 
@@ -226,6 +237,18 @@ def _angle_in_numbers(z0: Tensor, z1: Tensor, a: float) -> Tensor:
     return _arc(z0.detach(), z1.detach(), a)
 
 
+def _nan_gradients(z0: Tensor, z1: Tensor, a: float) -> Tensor:
+    return _arc(z0, z1, a)
+
+
+def _parallel_rows_detached(z0: Tensor, z1: Tensor, a: float) -> Tensor:
+    cosine = torch.nn.functional.cosine_similarity(z0, z1)[:, None]
+    near = cosine > 1 - 5e-7
+    angle = torch.where(near, torch.zeros_like(cosine), cosine).acos()
+    out = (((1 - a) * angle).sin() * z0 + (a * angle).sin() * z1) / angle.sin()
+    return torch.where(near, ((1 - a) * z0 + a * z1).detach(), out)
+
+
 def _detached(z0: Tensor, z1: Tensor, a: float) -> Tensor:
     theta = torch.nn.functional.cosine_similarity(z0, z1).detach().clamp(-1, 1).acos()[:, None]
     close = theta < 1e-3
@@ -247,6 +270,7 @@ def _nan_where_parallel(observed: Mapping[tuple[str, str], Observation]) -> bool
 
 
 _ARC, _PARALLEL = "along the arc, row by row", "rows that are parallel"
+_FLAT = "gradients where rows are parallel"
 
 slerp = Exercise(
     reference.slerp,
@@ -260,7 +284,7 @@ slerp = Exercise(
                 Case("at the start, a = 0", _batch(3, 4, 0.0)),
                 Case("at the end, a = 1", _batch(3, 4, 1.0)),
                 Case("rows in float64", _in_double),
-                Case("rows that are 6 to 11 degrees apart", _near),
+                Case("rows that are 3 to 11 degrees apart", _near),
                 Case("6 rows of 3 numbers, a = 0.15", _batch(6, 3, 0.15), shown=False),
             ),
             points=2,
@@ -277,6 +301,17 @@ slerp = Exercise(
             (
                 Case("gradients, 4 rows", _batch(4, 6, 0.3)),
                 Case("gradients, inputs that are not contiguous", _strided),
+            ),
+            gradients,
+        ),
+        Requirement(
+            _FLAT,
+            (
+                Case("gradients, three rows with a cosine of exactly 1 and two usual ones", _one_hot),
+                Case(
+                    "gradients, two equal rows, alone",
+                    lambda source: {name: torch.eye(2) for name in ("z0", "z1")} | {"a": 0.25},
+                ),
             ),
             gradients,
         ),
@@ -322,6 +357,15 @@ slerp = Exercise(
             "angle is nearly 0 use the straight line (1 - a) z0 + a z1 in the place of 0 / 0.",
             _no_guard,
             recognise=_nan_where_parallel,
+        ),
+        Mistake(
+            "The values are right, but the gradients of equal rows are NaN: acos has an infinite slope at 1. Replace the cosines of parallel "
+            "rows before you take their angle.",
+            _nan_gradients,
+        ),
+        Mistake(
+            "The gradients of parallel rows miss a share. There the result is (1 - a) z0 + a z1, for the gradients, too.",
+            _parallel_rows_detached,
         ),
         Mistake("You ignore a, and return the middle.", _middle),
         Mistake("The values are right, but the angle is detached, which changes the gradients.", _detached),

@@ -15,8 +15,10 @@ from autograde.exercises.flash_attention.common import (
     enough_memory,
     half,
     in_bf16,
+    keeps_digits,
     metered,
     rounded_to_bf16,
+    single_precision,
     strided,
 )
 from autograde.observe import Inputs
@@ -191,6 +193,7 @@ block_scores = Exercise(
             ),
             points=2,
         ),
+        keeps_digits(_tile(5, 7, 3, 1, 1, 3, 3)),
         Requirement(_HALF, (Case("bfloat16, 64 channels", in_bf16(_tile(9, 10, 64, 1, 1, 4, 4))),), half),
         Requirement("gradients", (Case("gradients, a ragged tile", _tile(7, 8, 3, 1, 1, 4, 5)),), gradients),
         Requirement(
@@ -247,6 +250,7 @@ block_scores = Exercise(
             "Your tile is right, but you make all N times M scores and cut it out of them. Cut q and k, then multiply.",
             _cut_out_of_all,
         ),
+        single_precision(reference.block_scores),
     ),
     forbids=LIBRARY,
 )

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from autograde.exercise import Bound, Draw
+from autograde.exercise import Bound, Case, Draw, Mistake, Requirement, Tolerance
 from autograde.meters import AllocationMeter
 from autograde.nests import map_floats
-from autograde.observe import Implementation, Inputs, Observation
+from autograde.observe import Implementation, Inputs, Observation, Probe
+from autograde.probes import outputs
 from autograde.values import SeenTensor, leaves
 
 LIBRARY = (
@@ -132,6 +133,45 @@ def to_half(t: Tensor) -> Tensor:
     return t.bfloat16() if t.dtype == torch.float32 else t
 
 
+IN_DOUBLE = "float64 inputs keep their digits"
+
+
+def keeps_digits(draw: DrawInputs, probe: Probe = outputs) -> Requirement:
+    """The requirement that nothing is rounded to float32 on the way, for inputs that come in float64."""
+    fine = Tolerance(1e-3, "The usual one allows what float32 rounds. These inputs are in float64.")
+    return Requirement(IN_DOUBLE, (Case("float64, all digits", double(draw)),), probe, tolerance=fine)
+
+
+def in_single(right: Implementation) -> Implementation:
+    """The same, but for inputs in float64 computed in float32, and converted back."""
+
+    def _in_single(*arguments: Any) -> Any:
+        if not any(isinstance(x, Tensor) and x.dtype == torch.float64 for x in arguments):
+            return right(*arguments)
+        found = right(*map_floats(arguments, lambda t: t.float()))
+        return map_floats(found, lambda t: t.double())
+
+    return _in_single
+
+
+def rounded_to_single(observed: Mapping[tuple[str, str], Observation]) -> bool:
+    """Recognises results in float64 that float32 holds exactly."""
+    found = [t for key, seen in observed.items() if key[0] == IN_DOUBLE for t in tensors(seen)]
+    return bool(found) and all(
+        t.dtype == torch.float64 and bool(t.any()) and torch.equal(t, t.float().double()) for t in found
+    )
+
+
+def single_precision(right: Implementation) -> Mistake:
+    """The mistake to compute in float32 whatever comes in."""
+    return Mistake(
+        "You compute in float32, also where the inputs are in float64, and their digits are lost. Convert only inputs with fewer digits: "
+        "torch.promote_types(x.dtype, torch.float32) says to what.",
+        in_single(right),
+        recognise=rounded_to_single,
+    )
+
+
 class Multiplications(TorchDispatchMode):
     """Counts the multiplications of matrix products."""
 
@@ -178,8 +218,31 @@ def most_multiplications(inputs: Inputs) -> int:
 
 
 def above(amount: int, most: int) -> int:
-    """The bound for all that keep it, twice the bound for all others: answers that need much look the same."""
-    return most if amount <= most else 2 * most
+    """The bound for all that keep it, one more for all others ("or more"): answers that need much look the same."""
+    return most if amount <= most else most + 1
+
+
+TILE_CALLS = 3
+"""So many exponentials may be taken of each tile: its log-sum-exp first, and its weights again."""
+
+
+def most_tile_calls(inputs: Inputs) -> int:
+    """A few for each tile, or one for each query and tile of keys."""
+    N, M, Br, Bc = inputs["q"].shape[-2], inputs["k"].shape[-2], inputs["Br"], inputs["Bc"]
+    return int(max(TILE_CALLS * math.ceil(N / Br), N) * math.ceil(M / Bc))
+
+
+def tile_calls_level(count: int, inputs: Inputs) -> int:
+    """The bound for all that keep it, one more for those not far above it, three times the bound for all others."""
+    most = most_tile_calls(inputs)
+    return above(count, most) if count <= 3 * most else 3 * most
+
+
+TILE_COUNT = Bound(
+    most=most_tile_calls,
+    unit="or more calls that take the exponentials of a tile",
+    why="There are ceil(N / Br) times ceil(M / Bc) tiles: Br counts queries, Bc counts keys.",
+)
 
 
 def metered(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
@@ -189,7 +252,7 @@ def metered(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
 
 
 class Exponentials(TorchDispatchMode):
-    """Notes the most numbers of which exponentials were taken at once."""
+    """Notes the most numbers of which exponentials were taken at once, and how often they were taken of more than ``Br``."""
 
     NAMES: ClassVar = {
         "exp",
@@ -204,28 +267,33 @@ class Exponentials(TorchDispatchMode):
         "logcumsumexp",
     }
 
-    def __init__(self) -> None:
+    def __init__(self, Br: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.most = 0
+        self.Br, self.most, self.calls = Br, 0, 0
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         if func.name().split("::")[-1].split(".")[0] in self.NAMES:
             self.most = max(self.most, args[0].numel())
+            self.calls += args[0].numel() > self.Br  # scores, not the factors of a tile's queries
         return func(*args, **(kwargs or {}))
 
 
 def tile_by_tile(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
-    """``metered``, and of how many scores the exponentials were taken at once."""
-    with Exponentials() as counter:
+    """``metered``, of how many scores the exponentials were taken at once, and how often."""
+    with Exponentials(inputs["Br"]) as counter:
         found = metered(implementation, inputs)
-    return {**found, "exponentials": above(counter.most, inputs["Br"] * inputs["Bc"])}
+    return {
+        **found,
+        "exponentials": above(counter.most, inputs["Br"] * inputs["Bc"]),
+        "tiles": tile_calls_level(counter.calls, inputs),
+    }
 
 
 ONE_TILE = Bound(
     most=lambda inputs: inputs["Br"] * inputs["Bc"],
-    unit="exponentials at once (what is more is shown as twice the bound)",
+    unit="or more exponentials at once",
     why="Take exp of one tile, Br queries by Bc keys, at a time. A query that meets all keys at once needs no tiles of keys.",
     naive=lambda inputs: inputs["q"].shape[-2] * inputs["k"].shape[-2],
 )
@@ -239,15 +307,9 @@ def memory_of(implementation: Implementation, inputs: Inputs) -> tuple[Any, int,
 
 
 def level(amount: int, inputs: Inputs) -> int:
-    """What is enough, for all that need no more; otherwise twice that, or as much as all scores take."""
-    enough = enough_memory(inputs)
-    return (
-        enough
-        if amount <= enough
-        else min(2 * enough, all_scores(inputs))
-        if amount < all_scores(inputs)
-        else all_scores(inputs)
-    )
+    """What is enough, for all that need no more; otherwise a byte more ("or more"), or as much as all scores take."""
+    enough, everything = enough_memory(inputs), all_scores(inputs)
+    return above(amount, enough) if amount < everything else max(enough, everything)
 
 
 def enough_memory(inputs: Inputs) -> int:

@@ -15,8 +15,10 @@ from autograde.exercises.flash_attention.common import (
     double,
     half,
     in_bf16,
+    keeps_digits,
     memory_of,
     rounded_to_bf16,
+    single_precision,
 )
 from autograde.observe import Implementation, Inputs
 from autograde.probes import gradients
@@ -134,11 +136,12 @@ delta = Exercise(
             bounds={
                 "largest tensor": Bound(
                     most=_most,
-                    unit="bytes in the largest tensor (what is more is shown as twice the bound)",
+                    unit="or more bytes in the largest tensor",
                     why="Row i of do meets row i of o only. All N times N products are not needed.",
                 )
             },
         ),
+        keeps_digits(_rows(3, 4)),
         Requirement(_HALF, (Case("bfloat16, 128 channels", in_bf16(_rows(6, 128))),), half),
         Requirement("gradients", (Case("gradients, 3 queries", _rows(3, 4)),), gradients),
     ),
@@ -179,5 +182,6 @@ delta = Exercise(
             recognise=rounded_to_bf16(_HALF),
         ),
         Mistake("Your values are right, but you detach o: no gradient flows back to it.", _detached),
+        single_precision(reference.delta),
     ),
 )

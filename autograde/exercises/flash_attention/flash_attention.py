@@ -191,7 +191,7 @@ flash_attention = Exercise(
             bounds={
                 "kept for backward": Bound(
                     most=_most,
-                    unit="bytes kept besides the inputs and the output (what is more is shown as twice the bound)",
+                    unit="or more bytes kept besides the inputs and the output",
                     why="q, k, v and o are there anyway; one number per query, lse, is all that has to be kept.",
                     naive=lambda inputs: inputs["q"].shape[-2] * inputs["k"].shape[-2] * 4,
                 ),

@@ -12,17 +12,20 @@ from autograde.exercise import Bound, Case, Draw, Exercise, Mistake, Requirement
 from autograde.exercises.flash_attention.common import (
     LIBRARY,
     ONE_TILE,
+    TILE_COUNT,
     DrawInputs,
     all_scores,
     attend,
     double,
     enough_memory,
     in_bf16,
+    keeps_digits,
     most_multiplications,
     multiplied,
     plain,
     rounded_to_bf16,
     shifted,
+    single_precision,
     strided,
     tile_by_tile,
     to_half,
@@ -291,6 +294,30 @@ def _all_at_once(
     return _tiled(q, k, v, o, lse, do, q.shape[-2], k.shape[-2], causal)
 
 
+def _sides_exchanged(
+    q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, do: Tensor, Br: int, Bc: int, causal: bool
+) -> Result:
+    return _tiled(q, k, v, o, lse, do, Bc, Br, causal)
+
+
+def _rows_for_both(
+    q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, do: Tensor, Br: int, Bc: int, causal: bool
+) -> Result:
+    return _tiled(q, k, v, o, lse, do, Br, Br, causal)
+
+
+def _columns_for_both(
+    q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, do: Tensor, Br: int, Bc: int, causal: bool
+) -> Result:
+    return _tiled(q, k, v, o, lse, do, Bc, Bc, causal)
+
+
+def _own_sizes(
+    q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, do: Tensor, Br: int, Bc: int, causal: bool
+) -> Result:
+    return _tiled(q, k, v, o, lse, do, 8, 8, causal)
+
+
 def _every_tile(
     q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, do: Tensor, Br: int, Bc: int, causal: bool
 ) -> Result:
@@ -340,6 +367,7 @@ flash_backward = Exercise(
             "large scores",
             (Case("scores near 95, where exp overflows", backward(shifted(95))),),
         ),
+        keeps_digits(backward(attend(5, 7, 4, 2, 3))),
         Requirement(
             _HALF,
             (Case("bfloat16, 96 keys, tiles of 8", _bf16(attend(24, 96, 20, 8, 8))),),
@@ -347,16 +375,21 @@ flash_backward = Exercise(
         ),
         Requirement(
             "never more than a tile",
-            (Case("32 queries, 272 keys, tiles of 16", backward(attend(32, 272, 4, 16, 16))),),
+            (
+                Case("32 queries, 272 keys, tiles of 16", backward(attend(32, 272, 4, 16, 16))),
+                Case("7 queries, 81 keys, tiles of 2 by 30", backward(attend(7, 81, 4, 2, 30))),
+                Case("5 queries, 9 keys, tiles of 2 by 3", backward(attend(5, 9, 4, 2, 3))),
+            ),
             tile_by_tile,
             bounds={
                 "largest tensor": Bound(
                     most=enough_memory,
-                    unit="bytes in the largest tensor",
+                    unit="or more bytes in the largest tensor",
                     why="p and ds are made again for one tile at a time, from q, k and lse.",
                     naive=all_scores,
                 ),
                 "exponentials": ONE_TILE,
+                "tiles": TILE_COUNT,
             },
         ),
         Requirement(
@@ -366,7 +399,7 @@ flash_backward = Exercise(
             bounds={
                 "multiplications": Bound(
                     most=most_multiplications,
-                    unit="multiplications in matrix products (what is more is shown as twice the bound)",
+                    unit="or more multiplications in matrix products",
                     why="Five products for each tile that some query sees are enough.",
                 )
             },
@@ -442,6 +475,23 @@ flash_backward = Exercise(
             "Your gradients are right, but you visit tiles that no query sees. End the loop over keys earlier.",
             _every_tile,
         ),
+        Mistake(
+            "Your gradients are right, but you exchange Br and Bc: a tile has Br queries and Bc keys. Step through the keys by Bc.",
+            _sides_exchanged,
+        ),
+        Mistake(
+            "Your gradients are right, but you use Br for the keys, too. A tile has Br queries and Bc keys: step through the keys by Bc.",
+            _rows_for_both,
+        ),
+        Mistake(
+            "Your gradients are right, but you use Bc for the queries, too. A tile has Br queries and Bc keys: step through the queries by Br.",
+            _columns_for_both,
+        ),
+        Mistake(
+            "Your gradients are right, but your tiles have a size of their own. Take Br queries and Bc keys: whoever calls knows what fits.",
+            _own_sizes,
+        ),
+        single_precision(reference.flash_backward),
     ),
     forbids=LIBRARY,
     returns=("dq", "dk", "dv"),

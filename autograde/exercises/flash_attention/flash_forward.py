@@ -11,6 +11,7 @@ from autograde.exercise import Bound, Case, Exercise, Mistake, Requirement, Tole
 from autograde.exercises.flash_attention.common import (
     LIBRARY,
     ONE_TILE,
+    TILE_COUNT,
     all_scores,
     attend,
     double,
@@ -18,11 +19,13 @@ from autograde.exercises.flash_attention.common import (
     far_below,
     half,
     in_bf16,
+    keeps_digits,
     most_multiplications,
     multiplied,
     ordered,
     rounded_to_bf16,
     saturated,
+    single_precision,
     strided,
     tile_by_tile,
 )
@@ -249,6 +252,22 @@ def _whole_rows(q: Tensor, k: Tensor, v: Tensor, Br: int, Bc: int, causal: bool)
     return _tiled(q, k, v, Br, k.shape[-2], causal)
 
 
+def _sides_exchanged(q: Tensor, k: Tensor, v: Tensor, Br: int, Bc: int, causal: bool) -> Result:
+    return _tiled(q, k, v, Bc, Br, causal)
+
+
+def _rows_for_both(q: Tensor, k: Tensor, v: Tensor, Br: int, Bc: int, causal: bool) -> Result:
+    return _tiled(q, k, v, Br, Br, causal)
+
+
+def _columns_for_both(q: Tensor, k: Tensor, v: Tensor, Br: int, Bc: int, causal: bool) -> Result:
+    return _tiled(q, k, v, Bc, Bc, causal)
+
+
+def _own_sizes(q: Tensor, k: Tensor, v: Tensor, Br: int, Bc: int, causal: bool) -> Result:
+    return _tiled(q, k, v, 8, 8, causal)
+
+
 def _every_tile(q: Tensor, k: Tensor, v: Tensor, Br: int, Bc: int, causal: bool) -> Result:
     return _tiled(q, k, v, Br, Bc, causal, skip="none")
 
@@ -307,11 +326,14 @@ flash_forward = Exercise(
                 Case("scores between -8e4 and -2e4", far_below(4, 6)),
             ),
         ),
+        keeps_digits(attend(5, 7, 4, 2, 3)),
         Requirement(_HALF, (Case("bfloat16, 96 keys, tiles of 8", in_bf16(attend(8, 96, 20, 8, 8))),), half),
         Requirement(
             "never more than a tile",
             (
                 Case("32 queries, 272 keys, tiles of 16", attend(32, 272, 4, 16, 16)),
+                Case("7 queries, 81 keys, tiles of 2 by 30", attend(7, 81, 4, 2, 30)),
+                Case("5 queries, 9 keys, tiles of 2 by 3", attend(5, 9, 4, 2, 3)),
                 Case("causal, 32 queries, 400 keys", attend(32, 400, 4, 16, 16, True), shown=False),
             ),
             tile_by_tile,
@@ -319,11 +341,12 @@ flash_forward = Exercise(
             bounds={
                 "largest tensor": Bound(
                     most=enough_memory,
-                    unit="bytes in the largest tensor",
+                    unit="or more bytes in the largest tensor",
                     why="A tile of scores has Br times Bc numbers. Neither all scores nor all scores of one row may exist at a time.",
                     naive=all_scores,
                 ),
                 "exponentials": ONE_TILE,
+                "tiles": TILE_COUNT,
             },
         ),
         Requirement(
@@ -336,7 +359,7 @@ flash_forward = Exercise(
             bounds={
                 "multiplications": Bound(
                     most=most_multiplications,
-                    unit="multiplications in matrix products (what is more is shown as twice the bound)",
+                    unit="or more multiplications in matrix products",
                     why="A tile above the diagonal adds nothing: stop the loop over keys at the last key that the tile's last query sees.",
                 )
             },
@@ -454,6 +477,23 @@ flash_forward = Exercise(
             "Your results are right, but you visit tiles that no query sees: about twice the work. End the loop over keys earlier.",
             _every_tile,
         ),
+        Mistake(
+            "Your results are right, but you exchange Br and Bc: a tile has Br queries and Bc keys. Step through the keys by Bc.",
+            _sides_exchanged,
+        ),
+        Mistake(
+            "Your results are right, but you use Br for the keys, too. A tile has Br queries and Bc keys: step through the keys by Bc.",
+            _rows_for_both,
+        ),
+        Mistake(
+            "Your results are right, but you use Bc for the queries, too. A tile has Br queries and Bc keys: step through the queries by Br.",
+            _columns_for_both,
+        ),
+        Mistake(
+            "Your results are right, but your tiles have a size of their own. Take Br queries and Bc keys: whoever calls knows what fits.",
+            _own_sizes,
+        ),
+        single_precision(reference.flash_forward),
     ),
     forbids=LIBRARY,
     returns=("o", "lse"),

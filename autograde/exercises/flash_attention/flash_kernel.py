@@ -6,16 +6,16 @@ mistakes are functions in PyTorch that write what such a kernel writes, so that 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from autograde.exercise import Case, Draw, Exercise, Mistake, Requirement
-from autograde.exercises.flash_attention.common import qkv
+from autograde.exercises.flash_attention.common import qkv, tensors
 from autograde.exercises.flash_attention.flash_forward import _tiled
-from autograde.observe import Implementation, Inputs
+from autograde.observe import Implementation, Inputs, Observation
 from utils.reference import flash_attention as reference
 
 Grid = tuple[int, int]
@@ -34,6 +34,7 @@ def launched(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
     if not hasattr(implementation, "__getitem__"):
         _raise_if_not_written(implementation, arguments)
         raise TypeError("flash_kernel has to be a Triton kernel: keep the line @triton.jit above it.")
+    _raise_if_a_stub(implementation)
     try:
         implementation[(-(-N // rows), heads)](*arguments)
     except Exception as error:
@@ -44,6 +45,13 @@ def launched(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
             cause = cause.__cause__
         raise cause from None
     return {"o": o, "lse": lse}
+
+
+def _raise_if_a_stub(implementation: Any) -> None:
+    """Triton compiles no ``raise``: on a GPU a stub would end with an error of the compiler."""
+    code = getattr(getattr(implementation, "fn", None), "__code__", None)
+    if code is not None and "NotImplementedError" in code.co_names:
+        raise NotImplementedError
 
 
 def _raise_if_not_written(implementation: Implementation, arguments: tuple[Any, ...]) -> None:
@@ -83,6 +91,25 @@ def _ordered(
         return given
 
     return draw
+
+
+def _far_below(source: Draw) -> Inputs:
+    """Scores from -8e4 to -2e4 that differ by hundreds, so that each query sees one key alone."""
+    given = dict(_heads(1, 7, 20)(source))
+    levels = torch.linspace(-8e4, -4e4, 20)[torch.argsort(source.uniform(20))]
+    given["q"] = source.uniform(1, 7, 1, low=0.5, high=1.0).expand(1, 7, 16).clone()
+    given["k"] = (levels[:, None] / 4).expand(1, 20, 16).clone()
+    return given
+
+
+_FAR_BELOW = "scores between -8e4 and -2e4"
+_NEAR = "scores near -150, where exp is zero"
+
+
+def _lost_far_below(observed: Mapping[tuple[str, str], Observation]) -> bool:
+    """Outputs of zero where the scores are far below zero, and not where they are near -150."""
+    zero = {case: not bool(tensors(seen)[0].any()) for (_, case), seen in observed.items() if tensors(seen)}
+    return zero.get(_FAR_BELOW, False) and not zero.get(_NEAR, True)
 
 
 def kernel(**switches: Any) -> Implementation:
@@ -153,6 +180,16 @@ def _whole_tiles_of_queries(
     lse[:, :whole].copy_(sums[:, :whole])
 
 
+def _sizes_exchanged(
+    q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, N: int, M: int, scale: float, causal: bool, D: int, BR: int, BC: int
+) -> None:  # fmt: skip
+    """One program per BR queries is started, and each writes BC rows from BC times its number on."""
+    values, sums = _tiled(q, k, v, BC, BR, causal, scale=scale)
+    written = -(-N // BR) * BC
+    o[:, :written].copy_(values[:, :written])
+    lse[:, :written].copy_(sums[:, :written])
+
+
 STAND_INS: tuple[Any, ...] = (
     _nothing_written,
     _first_head_everywhere,
@@ -160,6 +197,7 @@ STAND_INS: tuple[Any, ...] = (
     _lse_not_written,
     _output_not_written,
     _whole_tiles_of_queries,
+    _sizes_exchanged,
 )
 for _function in STAND_INS:
     _function.stands_for_a_kernel = True
@@ -175,6 +213,7 @@ flash_kernel = Exercise(
                 Case("2 heads, ragged: 20 queries, 39 keys", _heads(2, 20, 39)),
                 Case("one query, 50 keys", _heads(1, 1, 50)),
                 Case("tiles of 16 by 32", _heads(1, 18, 40, BC=32)),
+                Case("tiles of 32 by 16", _heads(1, 50, 20, BR=32)),
                 Case("another scale", _heads(1, 16, 20, scale=0.7)),
                 Case("2 heads, 70 queries, 45 keys", _heads(2, 70, 45, d=32, BR=32), shown=False),
             ),
@@ -196,7 +235,8 @@ flash_kernel = Exercise(
             "large scores in any order",
             (
                 Case("the maximum rises in every tile, from -120 to 120", _ordered(-120, 120)),
-                Case("scores near -150, where exp is zero", _ordered(-152, -148, falling=True)),
+                Case(_NEAR, _ordered(-152, -148, falling=True)),
+                Case(_FAR_BELOW, _far_below),
                 Case("causal: hidden scores are the largest", _ordered(-300, 300, causal=True)),
             ),
             launched,
@@ -211,6 +251,12 @@ flash_kernel = Exercise(
         ),
         Mistake("You use no running maximum: exp overflows at 89, and is zero for scores near -150.", kernel(no_maximum=True)),
         Mistake("Your maximum starts at 0. Far below 0 everything is lost: start at -inf.", kernel(start=0.0)),
+        Mistake(
+            "Your maximum starts at a number that you chose. Where all scores are below it everything is lost: start at -inf.",
+            kernel(start=-1e4),
+            recognise=_lost_far_below,
+        ),
+        Mistake("You exchange BR and BC. The tile of queries has BR rows and starts at program_id(0) * BR.", _sizes_exchanged),
         Mistake("You rescale l and not the accumulator when the maximum rises.", kernel(rescale_o=False)),
         Mistake("You rescale the accumulator and not l when the maximum rises.", kernel(rescale_l=False)),
         Mistake("You rescale nothing when the maximum rises.", kernel(rescale_l=False, rescale_o=False)),

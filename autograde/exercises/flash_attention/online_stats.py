@@ -111,6 +111,10 @@ def _from_zero(blocks: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
     return _run(blocks, _right, start=0.0)
 
 
+def _from_a_number(blocks: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    return _run(blocks, _right, start=-1e4)
+
+
 def _last_block_only(blocks: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
     return _run(blocks, lambda x, m, new, l: torch.exp(x - _shift(new)).sum())
 
@@ -192,6 +196,7 @@ online_stats = Exercise(
             "large scores, of either sign",
             (
                 Case("scores near -200, where exp is zero", _blocks([4, 4, 1], mean=-200)),
+                Case("scores between -5e4 and -2e4", _blocks([3, 3, 2], mean=-35_000, spread=5_000)),
                 Case("scores near 150, where exp overflows", _blocks([2, 4, 4], mean=150)),
             ),
             streamed,
@@ -213,7 +218,7 @@ online_stats = Exercise(
             bounds={
                 "memory": Bound(
                     most=_most,
-                    unit="bytes in use at once (what is more is shown as twice the bound)",
+                    unit="or more bytes in use at once",
                     why="Two numbers and one block are enough. list(blocks), torch.cat and itertools.tee keep all blocks.",
                     naive=lambda inputs: inputs["x"].nbytes,
                 )
@@ -240,6 +245,10 @@ online_stats = Exercise(
         Mistake(
             "Your maximum starts at 0. Where all scores are negative it stays there, and far below 0 the sum is lost: start at -inf.",
             _from_zero,
+        ),
+        Mistake(
+            "Your maximum starts at a number that you chose. Where all scores are below it the sum is lost: start at -inf.",
+            _from_a_number,
         ),
         Mistake("Your sum is that of the last block alone. Add the rescaled old sum.", _last_block_only),
         Mistake("You sum exp(x) without a maximum, which overflows at 89. Sum exp(x - m).", _no_maximum),

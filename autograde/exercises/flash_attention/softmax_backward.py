@@ -127,7 +127,7 @@ softmax_backward = Exercise(
             bounds={
                 "largest tensor": Bound(
                     most=_most,
-                    unit="bytes in the largest tensor (what is more is shown as twice the bound)",
+                    unit="or more bytes in the largest tensor",
                     why="The Jacobian of a row has M times M numbers. Its product with dp needs M multiplications and one sum.",
                     naive=lambda inputs: inputs["p"].nbytes * inputs["p"].shape[-1],
                 )

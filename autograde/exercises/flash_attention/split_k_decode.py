@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import reduce
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from autograde.exercise import Bound, Case, Draw, Exercise, Mistake, Requirement
-from autograde.exercises.flash_attention.common import LIBRARY, double, in_bf16, qkv, rounded_to_bf16, to_half
+from autograde.exercises.flash_attention.common import (
+    LIBRARY,
+    double,
+    in_bf16,
+    keeps_digits,
+    qkv,
+    rounded_to_bf16,
+    single_precision,
+    strided,
+    to_half,
+)
 from autograde.nests import map_floats
-from autograde.observe import Counted, Implementation, Inputs
+from autograde.observe import Implementation, Inputs
 from autograde.probes import Gradients
 from utils.reference import flash_attention as reference
 
@@ -38,12 +50,81 @@ def decoded_half(implementation: Implementation, inputs: Inputs) -> Any:
     return decoded(implementation, map_floats(dict(inputs), to_half))
 
 
-def counted(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
-    """The output, and by how many parts too few or too many were put together; an empty one to start from may be one more."""
-    merge = Counted(join)
-    value = implementation(*inputs.values(), lambda a, b: merge(a, b))
-    few, many = inputs["splits"] - 1 - merge.calls, merge.calls - inputs["splits"]
-    return {"value": value, "parts left out": max(0, few, many)}
+@dataclass
+class Recorded:
+    """A merge that notes which keys the parts hold that it gets, and whether their maxima are their own.
+
+    It wants the identity for values and the scores of the keys: o exp(m - score) then has a one for each key of the part.
+    """
+
+    scores: Tensor
+    parts: list[Tensor] = field(default_factory=list)
+    made: list[Tensor] = field(default_factory=list)
+    foreign: int = 0
+
+    def __call__(self, a: Part, b: Part) -> Part:
+        both = join(a, b)
+        for part in (a, b):
+            keys = self._held(part)
+            if bool(keys.any()) and not any(torch.equal(keys, made) for made in self.made):
+                self.parts.append(keys)
+                self.foreign += self._is_foreign(keys, part[0])
+        self.made.append(self._held(both))
+        return both
+
+    def _held(self, part: Part) -> Tensor:
+        m, _, o = (t.detach().double() for t in part)
+        return (o.nan_to_num() * (m[..., None] - self.scores).exp()).round().flatten()
+
+    def _is_foreign(self, keys: Tensor, m: Tensor) -> bool:
+        """Whether m is larger than anything that these keys can give, their log-sum-exp."""
+        own = torch.logsumexp(self.scores.masked_fill(keys == 0, -torch.inf), -1)
+        return bool((m.detach().double() > own + 1e-2).any())
+
+
+@dataclass
+class Marked:
+    """A merge whose results are not attention, so that it shows whether the output was made of them."""
+
+    last: Part | None = None
+
+    def __call__(self, a: Part, b: Part) -> Part:
+        m, l, o = join(a, b)
+        self.last = m, l, o + 3 * l[..., None]
+        return self.last
+
+    def unused(self, output: object) -> int:
+        """1 where the output is not o / l of the last result."""
+        if self.last is None or not isinstance(output, Tensor) or output.shape != self.last[2].shape:
+            return 1
+        _, l, o = self.last
+        return int(not torch.allclose(output.double(), (o / l[..., None]).double(), rtol=1e-3, atol=1e-3))
+
+
+def in_parts(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
+    """The output; by how many parts too few or too many were put together; the largest part; whether merge made the output."""
+    value = decoded(implementation, inputs)
+    q, k, splits = inputs["q"], inputs["k"], inputs["splits"]
+    M = k.shape[-2]
+    scores = torch.linspace(0, 8, M, dtype=torch.float64, device=k.device)
+    recorded, marked = Recorded(scores), Marked()
+    keys, values = torch.diag(scores * M**0.5), torch.eye(M, device=k.device)
+    implementation(k.new_ones(1, M), keys.to(k), values.to(k), splits, recorded)
+    output = implementation(q, k, inputs["v"], splits, marked)
+    most = most_keys(inputs)
+    largest = max((int(part.sum()) for part in recorded.parts), default=M)
+    return {
+        "value": value,
+        "parts left out": abs(splits - len(recorded.parts)),
+        "largest part": largest if largest > most else most,
+        "foreign maxima": recorded.foreign,
+        "outputs not merged": marked.unused(output),
+    }
+
+
+def most_keys(inputs: Inputs) -> int:
+    """One more than M / splits."""
+    return int(-(-inputs["k"].shape[-2] // inputs["splits"]) + 1)
 
 
 def _keys(
@@ -153,6 +234,37 @@ def _one_key_in_each_part(q: Tensor, k: Tensor, v: Tensor, splits: int, merge: J
     return _done(reduce(merge, _split(q, k, v, k.shape[-2], merge)))
 
 
+def _one_part_many_calls(q: Tensor, k: Tensor, v: Tensor, splits: int, merge: Join) -> Tensor:
+    """All keys at once; merge is called with the whole, and what it returns is not used."""
+    whole = _split(q, k, v, 1, merge)[0]
+    reduce(merge, [whole] * splits)
+    return _done(whole)
+
+
+def _maximum_of_all(q: Tensor, k: Tensor, v: Tensor, splits: int, merge: Join) -> Tensor:
+    """All scores and their maximum first, then parts of the exponentials."""
+    kind = torch.promote_types(q.dtype, torch.float32)
+    s = q.to(kind) @ k.to(kind).mT * q.shape[-1] ** -0.5
+    m = s.amax(-1)
+    p, values = torch.exp(s - m[..., None]), v.to(kind)
+    pairs = zip(p.tensor_split(splits, -1), values.tensor_split(splits, -2), strict=True)
+    return _done(reduce(merge, [(m, x.sum(-1), x @ y) for x, y in pairs]))
+
+
+def _merged_in_vain(q: Tensor, k: Tensor, v: Tensor, splits: int, merge: Join) -> Tensor:
+    """The right parts are merged, and the output is made of all keys at once."""
+    reduce(merge, _split(q, k, v, splits, merge))
+    return _done(_split(q, k, v, 1, merge)[0])
+
+
+def _small_parts_and_the_rest(q: Tensor, k: Tensor, v: Tensor, splits: int, merge: Join) -> Tensor:
+    """One key in each part but the last, which has all others."""
+    ends = [*range(splits), k.shape[-2]]
+    return _done(
+        reduce(merge, [_split(q, k[..., a:b, :], v[..., a:b, :], 1, merge)[0] for a, b in pairwise(ends)])
+    )
+
+
 def _in_bf16(q: Tensor, k: Tensor, v: Tensor, splits: int, merge: Join) -> Tensor:
     o = _done(reduce(merge, _split(q, k, v, splits, merge, kind=q.dtype)))
     return o.to(torch.promote_types(q.dtype, torch.float32))
@@ -167,6 +279,7 @@ split_k_decode = Exercise(
                 Case("12 keys in 3 parts", _keys(12, 4, 3)),
                 Case("ragged: 14 keys in 4 parts", _keys(14, 4, 4)),
                 Case("one part", _keys(6, 3, 1)),
+                Case("keys and values that are not contiguous", strided(_keys(8, 3, 2, (2,)))),
                 Case("as many parts as keys", _keys(5, 3, 5)),
                 Case("2 batches of 3 heads", _keys(10, 3, 3, (2, 3))),
                 Case("in float64", double(_keys(9, 3, 2))),
@@ -190,16 +303,34 @@ split_k_decode = Exercise(
                 Case("16 keys in 4 parts", _keys(16, 4, 4)),
                 Case("60 keys in 6 parts", _keys(60, 4, 6), shown=False),
             ),
-            counted,
+            in_parts,
+            points=2,
             bounds={
                 "parts left out": Bound(
                     most=lambda inputs: 0,
                     unit="parts that merge got too few or too many",
                     why="Divide the keys into `splits` parts, and put them together with splits - 1 calls of merge.",
                     naive=lambda inputs: inputs["splits"] - 1,
-                )
+                ),
+                "largest part": Bound(
+                    most=most_keys,
+                    unit="keys in the largest part",
+                    why="The largest part decides how long it takes. Divide the keys into `splits` parts of about the same size.",
+                    naive=lambda inputs: inputs["k"].shape[-2],
+                ),
+                "foreign maxima": Bound(
+                    most=lambda inputs: 0,
+                    unit="parts with a maximum that is not their own",
+                    why="Parts know nothing of each other: m is the maximum of the part's own scores.",
+                ),
+                "outputs not merged": Bound(
+                    most=lambda inputs: 0,
+                    unit="outputs that are not o / l of the last merge",
+                    why="The output has to be made of what merge returns, whatever merge does.",
+                ),
             },
         ),
+        keeps_digits(_keys(9, 4, 2), decoded),
         Requirement(
             _HALF, (Case("bfloat16, 128 keys in 8 parts", in_bf16(_keys(128, 32, 8))),), decoded_half
         ),
@@ -245,10 +376,27 @@ split_k_decode = Exercise(
             _one_key_in_each_part,
         ),
         Mistake(
+            "Your output is right, but each part that merge gets holds all keys. Divide the keys first, and make (m, l, o) of each part.",
+            _one_part_many_calls,
+        ),
+        Mistake(
+            "You take the maximum over all keys before you divide them. Parts know nothing of each other: each has its own maximum.",
+            _maximum_of_all,
+        ),
+        Mistake(
+            "You merge the parts, and then make the output of all keys at once. Take o / l of what merge returned last.",
+            _merged_in_vain,
+        ),
+        Mistake(
+            "Your output is right, but the last part has nearly all keys: all others wait for it. Make parts of about the same size.",
+            _small_parts_and_the_rest,
+        ),
+        Mistake(
             "You compute in bfloat16 throughout. Convert to float32 first.",
             _in_bf16,
             recognise=rounded_to_bf16(_HALF),
         ),
+        single_precision(reference.split_k_decode),
     ),
     forbids=(*LIBRARY, "softmax", "_softmax", "special_softmax"),
 )

@@ -139,8 +139,9 @@ def invert_tables(model, step, x0, times, ab):
 
 
 def slerp_sinc(z0, z1, a):
-    """sin(x) / x has no hole at 0, so nothing has to be chosen."""
-    angle = torch.nn.functional.cosine_similarity(z0, z1).clamp(-1, 1).acos()[:, None] / math.pi
+    """sin(x) / x has no hole at 0, so no straight line is needed."""
+    cosine = torch.nn.functional.cosine_similarity(z0, z1)[:, None]
+    angle = torch.where(cosine > 1 - 5e-7, torch.ones_like(cosine), cosine).acos() / math.pi
     weights = (1 - a) * torch.sinc((1 - a) * angle), a * torch.sinc(a * angle)
     return (weights[0] * z0 + weights[1] * z1) / torch.sinc(angle)
 
@@ -158,6 +159,18 @@ def slerp_clamped(z0, z1, a):
     cosine = (z0 * z1).sum(1) / (z0.square().sum(1) * z1.square().sum(1)).sqrt()
     angle = cosine.clamp(-1 + 1e-7, 1 - 1e-7).acos()[:, None]
     return (torch.sin((1 - a) * angle) * z0 + torch.sin(a * angle) * z1) / torch.sin(angle)
+
+
+def slerp_by_atan2(z0, z1, a):
+    """The angle from sine and cosine, which has a finite slope everywhere but for equal directions."""
+    u, v = (z / torch.linalg.vector_norm(z, dim=1, keepdim=True) for z in (z0, z1))
+    dot = torch.einsum("ij,ij->i", u, v)[:, None]
+    across = v - dot * u
+    flat = across.detach().norm(dim=1, keepdim=True) < 1e-3
+    sine = torch.where(flat, torch.ones_like(across), across).norm(dim=1, keepdim=True)
+    angle = torch.atan2(sine, dot)
+    weights = [torch.where(flat, share, torch.sin(share * angle) / torch.sin(angle)) for share in (1 - a, a)]
+    return weights[0] * z0 + weights[1] * z1
 
 
 def slerp_threshold_of_others(z0, z1, a):
@@ -193,6 +206,7 @@ RIGHT = {
         slerp_sinc,
         slerp_frame,
         slerp_clamped,
+        slerp_by_atan2,
         slerp_threshold_of_others,
     ],
 }

@@ -140,11 +140,27 @@ def attention_both_returned(q, k, v, forward, backward):
     return Op.apply(q, k, v)[0]
 
 
+def attention_with_attributes(q, k, v, forward, backward):
+    class Op(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, *inputs):
+            found = forward(*inputs)
+            ctx.save_for_backward(*inputs, *found)
+            return found[0]
+
+        @staticmethod
+        @torch.autograd.function.once_differentiable
+        def backward(ctx, grad):
+            return tuple(backward(*ctx.saved_tensors, grad))
+
+    return Op.apply(q, k, v)
+
+
 RIGHT = {
     "softmax_backward": [softmax_backward_by_matmul, softmax_backward_in_loops, softmax_backward_by_einsum],
     "delta": [delta_by_einsum, delta_by_matmul, delta_by_channels],
     "flash_backward": [backward_keys_outside, backward_by_einsum, backward_in_double],
-    "flash_attention": [attention_with_context, attention_both_returned],
+    "flash_attention": [attention_with_context, attention_both_returned, attention_with_attributes],
 }
 
 

@@ -36,6 +36,17 @@ def flash_in_integers(N, d, M):
     return N * (2 * d + 1) + (N + Br - 1) // Br * (N * d * 2)
 
 
+def standard_in_floats(N, d):
+    return int(sum((2.0 * N * d, 2.0 * N * d, 4.0 * N * N)))
+
+
+def flash_tile_by_tile(N, d, M):
+    rows = M // (4 * d)
+    queries = [min(rows, N - i) for i in range(0, N, rows)]
+    keys = [min(rows, N - j) for j in range(0, N, rows)]
+    return sum(n * d + sum(2 * m * d for m in keys) + n * d + n for n in queries)
+
+
 def _part(q, k, v):
     wide = torch.promote_types(q.dtype, torch.float32)
     s = (q.to(wide) @ k.to(wide).transpose(-1, -2)) / math.sqrt(q.shape[-1])
@@ -76,6 +87,30 @@ def decode_as_a_tree(q, k, v, splits, merge):
             merge(*parts[n : n + 2]) if n + 1 < len(parts) else parts[n] for n in range(0, len(parts), 2)
         ]
     return torch.einsum("...d,...->...d", parts[0][2], 1 / parts[0][1])
+
+
+def decode_from_zeros_like_q(q, k, v, splits, merge):
+    """Every splits-th key makes a part; an empty part to start from."""
+    wide = torch.promote_types(q.dtype, torch.float32)
+    o = torch.zeros_like(q, dtype=wide)
+    state = torch.full_like(o[..., 0], -math.inf), o[..., 0].clone(), o
+    for s in range(splits):
+        m, l, o = _part(q, k[..., s::splits, :], v[..., s::splits, :])
+        state = merge((m, l, o), state) if s % 2 else merge(state, (m, l, o))
+    return (state[-1].mT / state[1][..., None, :]).mT
+
+
+def decode_in_double(q, k, v, splits, merge):
+    wide = torch.promote_types(q.dtype, torch.float32)
+    bounds = torch.linspace(0, k.size(-2), splits + 1).round().int().tolist()
+    total = None
+    for a, b in pairwise(bounds):
+        s = torch.einsum("...qd,...kd->...qk", q.double(), k[..., a:b, :].double()) / q.size(-1) ** 0.5
+        m, _ = s.max(dim=-1)
+        e = torch.exp(s - m[..., None])
+        part = [m, e.sum(-1), torch.einsum("...qk,...kd->...qd", e, v[..., a:b, :].double())]
+        total = part if total is None else merge(total, part)
+    return (total[2] / total[1].unsqueeze(-1)).to(wide)
 
 
 def _plain(q, k, v, scale, causal):
@@ -126,9 +161,15 @@ for function in (writes_by_the_definition, writes_program_by_program, writes_zer
     function.stands_for_a_kernel = True
 
 RIGHT = {
-    "hbm_standard": [standard_by_steps, standard_factored],
-    "hbm_flash": [flash_by_loops, flash_in_integers],
-    "split_k_decode": [decode_by_tensor_split, decode_from_nothing, decode_as_a_tree],
+    "hbm_standard": [standard_by_steps, standard_factored, standard_in_floats],
+    "hbm_flash": [flash_by_loops, flash_in_integers, flash_tile_by_tile],
+    "split_k_decode": [
+        decode_by_tensor_split,
+        decode_from_nothing,
+        decode_as_a_tree,
+        decode_from_zeros_like_q,
+        decode_in_double,
+    ],
     "flash_kernel": [writes_by_the_definition, writes_program_by_program],
 }
 
@@ -150,6 +191,21 @@ def decode_without_merge(q, k, v, splits, merge):
     return o / l[..., None]
 
 
+def decode_one_key_first(q, k, v, splits, merge):
+    """The first part has one key; the others divide the rest, but for one that has it all."""
+    M = k.shape[-2]
+    edges = [0, *(min(n, M - 1) for n in range(M - splits + 1, M)), M]
+    parts = [_part(q, k[..., a:b, :], v[..., a:b, :]) for a, b in pairwise(edges)]
+    _, l, o = reduce(merge, parts)
+    return o / l[..., None]
+
+
+def decode_with_merges_for_show(q, k, v, splits, merge):
+    size = -(-k.shape[-2] // splits)
+    reduce(merge, [_part(q, a, b) for a, b in zip(k.split(size, -2), v.split(size, -2), strict=True)])
+    return decode_without_merge(q, k, v, splits, merge)
+
+
 LAZY = {
     "hbm_standard": [lambda N, d: 0, lambda N, d: N * N, lambda N, d: None],
     "hbm_flash": [lambda N, d, M: 0, lambda N, d, M: 4 * N * d, lambda N, d, M: None],
@@ -159,6 +215,8 @@ LAZY = {
         decode_by_library,
         decode_with_softmax,
         decode_without_merge,
+        decode_one_key_first,
+        decode_with_merges_for_show,
     ],
     "flash_kernel": [not_a_kernel, writes_zeros],
 }

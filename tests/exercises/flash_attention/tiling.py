@@ -183,10 +183,50 @@ def forward_in_double(q, k, v, Br, Bc, causal):
     return torch.cat(o, -2), torch.cat(lse, -1)
 
 
+def forward_in_padded_tiles(q, k, v, Br, Bc, causal):
+    """Zeros fill the last tiles and are hidden, as in a kernel; the scale is a tensor."""
+    wide = torch.promote_types(q.dtype, torch.float32)
+    N, M, d = q.shape[-2], k.shape[-2], q.shape[-1]
+    rows, cols = math.ceil(N / Br), math.ceil(M / Bc)
+    q = F.pad(q.to(wide), (0, 0, 0, rows * Br - N)) / torch.sqrt(torch.tensor(d, dtype=wide))
+    k, v = (F.pad(t.to(wide), (0, 0, 0, cols * Bc - M)) for t in (k, v))
+    outs, sums = [], []
+    for i in range(rows):
+        Q = q[..., i * Br : (i + 1) * Br, :]
+        m = torch.full_like(Q[..., :1], -math.inf)
+        l, acc = torch.zeros_like(m), torch.zeros_like(Q)
+        for j in range(cols):
+            if causal and j * Bc > min((i + 1) * Br, N) - 1 + M - N:
+                break
+            c = torch.arange(j * Bc, (j + 1) * Bc, device=q.device)[None]
+            r = torch.arange(i * Br, (i + 1) * Br, device=q.device)[:, None]
+            seen = (c < M) & (c <= r + M - N) if causal else c < M
+            s = torch.matmul(Q, k[..., j * Bc : (j + 1) * Bc, :].transpose(-1, -2)).masked_fill(
+                ~seen, -math.inf
+            )
+            new = torch.maximum(m, s.max(-1, keepdim=True).values)
+            base = new.nan_to_num(neginf=0.0)
+            p, factor = torch.exp(s - base), torch.exp(m - base)
+            l, acc, m = (
+                factor * l + p.sum(-1, keepdim=True),
+                factor * acc + p @ v[..., j * Bc : (j + 1) * Bc, :],
+                new,
+            )
+        outs.append(acc / torch.where(l == 0, 1.0, l))
+        sums.append((m + l.log())[..., 0])
+    return torch.cat(outs, -2)[..., :N, :], torch.cat(sums, -1)[..., :N]
+
+
 RIGHT = {
     "block_scores": [scores_by_where, scores_by_triu, scores_row_by_row],
     "visible_tiles": [tiles_by_brute_force, tiles_by_loops, tiles_in_tensors],
-    "flash_forward": [forward_in_place, forward_keys_outside, forward_by_merging, forward_in_double],
+    "flash_forward": [
+        forward_in_place,
+        forward_keys_outside,
+        forward_by_merging,
+        forward_in_double,
+        forward_in_padded_tiles,
+    ],
 }
 
 

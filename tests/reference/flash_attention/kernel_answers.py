@@ -84,6 +84,120 @@ def in_powers_of_two(
 
 
 @triton.jit
+def accumulated_in_place(
+    q, k, v, o, lse, N, M, scale, CAUSAL: tl.constexpr, D: tl.constexpr, BR: tl.constexpr, BC: tl.constexpr
+):
+    start, head = tl.program_id(0) * BR, tl.program_id(1)
+    queries = load_tile(q, head, start, N, D, BR)
+    m, l = tl.full((BR,), float("-inf"), tl.float32), tl.zeros((BR,), tl.float32)
+    acc = tl.zeros((BR, D), tl.float32)
+    rows = start + tl.arange(0, BR)
+    for j in range(0, M, BC):
+        s = tl.dot(queries, tl.trans(load_tile(k, head, j, M, D, BC)), input_precision="ieee") * scale
+        cols = j + tl.arange(0, BC)
+        seen = cols[None, :] < M
+        if CAUSAL:
+            seen = seen & (cols[None, :] <= rows[:, None] + M - N)
+        s = tl.where(seen, s, float("-inf"))
+        new = tl.maximum(m, tl.max(s, 1))
+        base = tl.where(new == float("-inf"), 0.0, new)
+        p = tl.exp(s - base[:, None])
+        r = tl.exp(m - base)
+        l *= r
+        l += tl.sum(p, 1)
+        acc *= r[:, None]
+        acc = tl.dot(p, load_tile(v, head, j, M, D, BC), acc=acc, input_precision="ieee")
+        m = new
+    l = tl.where(l == 0, 1.0, l)
+    store_tile(o, acc / l[:, None], head, start, N, D, BR)
+    store_row(lse, m + tl.log(l), head, start, N, BR)
+
+
+@triton.jit
+def maximum_from_a_thousand(
+    q, k, v, o, lse, N, M, scale, CAUSAL: tl.constexpr, D: tl.constexpr, BR: tl.constexpr, BC: tl.constexpr
+):
+    start, head = tl.program_id(0) * BR, tl.program_id(1)
+    queries = load_tile(q, head, start, N, D, BR)
+    m, l = tl.full((BR,), -1000.0, tl.float32), tl.zeros((BR,), tl.float32)
+    acc = tl.zeros((BR, D), tl.float32)
+    rows = start + tl.arange(0, BR)
+    for j in range(0, M, BC):
+        s = tl.dot(queries, tl.trans(load_tile(k, head, j, M, D, BC)), input_precision="ieee") * scale
+        cols = j + tl.arange(0, BC)
+        seen = cols[None, :] < M
+        if CAUSAL:
+            seen = seen & (cols[None, :] <= rows[:, None] + M - N)
+        s = tl.where(seen, s, float("-inf"))
+        new = tl.maximum(m, tl.max(s, 1))
+        base = tl.where(new == float("-inf"), 0.0, new)
+        p = tl.exp(s - base[:, None])
+        r = tl.exp(m - base)
+        l = r * l + tl.sum(p, 1)
+        acc = r[:, None] * acc + tl.dot(p, load_tile(v, head, j, M, D, BC), input_precision="ieee")
+        m = new
+    l = tl.where(l == 0, 1.0, l)
+    store_tile(o, acc / l[:, None], head, start, N, D, BR)
+    store_row(lse, m + tl.log(l), head, start, N, BR)
+
+
+@triton.jit
+def maximum_from_ten_thousand(
+    q, k, v, o, lse, N, M, scale, CAUSAL: tl.constexpr, D: tl.constexpr, BR: tl.constexpr, BC: tl.constexpr
+):
+    start, head = tl.program_id(0) * BR, tl.program_id(1)
+    queries = load_tile(q, head, start, N, D, BR)
+    m, l = tl.full((BR,), -1e4, tl.float32), tl.zeros((BR,), tl.float32)
+    acc = tl.zeros((BR, D), tl.float32)
+    rows = start + tl.arange(0, BR)
+    for j in range(0, M, BC):
+        s = tl.dot(queries, tl.trans(load_tile(k, head, j, M, D, BC)), input_precision="ieee") * scale
+        cols = j + tl.arange(0, BC)
+        seen = cols[None, :] < M
+        if CAUSAL:
+            seen = seen & (cols[None, :] <= rows[:, None] + M - N)
+        s = tl.where(seen, s, float("-inf"))
+        new = tl.maximum(m, tl.max(s, 1))
+        base = tl.where(new == float("-inf"), 0.0, new)
+        p = tl.exp(s - base[:, None])
+        r = tl.exp(m - base)
+        l = r * l + tl.sum(p, 1)
+        acc = r[:, None] * acc + tl.dot(p, load_tile(v, head, j, M, D, BC), input_precision="ieee")
+        m = new
+    l = tl.where(l == 0, 1.0, l)
+    store_tile(o, acc / l[:, None], head, start, N, D, BR)
+    store_row(lse, tl.where(l == 0, float("-inf"), m + tl.log(l)), head, start, N, BR)
+
+
+@triton.jit
+def sizes_exchanged(
+    q, k, v, o, lse, N, M, scale, CAUSAL: tl.constexpr, D: tl.constexpr, BR: tl.constexpr, BC: tl.constexpr
+):
+    start, head = tl.program_id(0) * BC, tl.program_id(1)
+    queries = load_tile(q, head, start, N, D, BC)
+    m, l = tl.full((BC,), float("-inf"), tl.float32), tl.zeros((BC,), tl.float32)
+    acc = tl.zeros((BC, D), tl.float32)
+    rows = start + tl.arange(0, BC)
+    for j in range(0, M, BR):
+        s = tl.dot(queries, tl.trans(load_tile(k, head, j, M, D, BR)), input_precision="ieee") * scale
+        cols = j + tl.arange(0, BR)
+        seen = cols[None, :] < M
+        if CAUSAL:
+            seen = seen & (cols[None, :] <= rows[:, None] + M - N)
+        s = tl.where(seen, s, float("-inf"))
+        new = tl.maximum(m, tl.max(s, 1))
+        base = tl.where(new == float("-inf"), 0.0, new)
+        p = tl.exp(s - base[:, None])
+        r = tl.exp(m - base)
+        l = r * l + tl.sum(p, 1)
+        acc = r[:, None] * acc + tl.dot(p, load_tile(v, head, j, M, D, BR), input_precision="ieee")
+        m = new
+    l = tl.where(l == 0, 1.0, l)
+    store_tile(o, acc / l[:, None], head, start, N, D, BC)
+    store_row(lse, m + tl.log(l), head, start, N, BC)
+
+
+@triton.jit
 def not_rescaled(
     q, k, v, o, lse, N, M, scale, CAUSAL: tl.constexpr, D: tl.constexpr, BR: tl.constexpr, BC: tl.constexpr
 ):
@@ -153,8 +267,11 @@ def stub(
     raise NotImplementedError
 
 
-RIGHT = [every_tile, in_powers_of_two]
+RIGHT = [every_tile, in_powers_of_two, accumulated_in_place]
 WRONG = {
+    maximum_from_a_thousand: "Your maximum starts at a number",
+    maximum_from_ten_thousand: "Your maximum starts at a number",
+    sizes_exchanged: "You exchange BR and BC",
     not_rescaled: "You rescale l and not the accumulator",
     zeros_count: "Keys past the end are read as zeros",
     crashes: "no_such_method",

@@ -53,3 +53,22 @@ def test_interpreted(name):
 def test_the_kernels_compile_for_hopper(tmp_path):
     environment = {"TRITON_CACHE_DIR": str(tmp_path), "TRITON_INTERPRET": "0"}
     run("-c", COMPILE, **environment)
+
+
+STUB = """
+import torch
+import kernel_answers
+from autograde.exercises.flash_attention.flash_kernel import launched
+
+q = torch.zeros(1, 16, 16)
+inputs = {"q": q, "k": q, "v": q, "scale": 1.0, "causal": False, "BR": 16, "BC": 16}
+try:
+    launched(kernel_answers.stub, inputs)
+except NotImplementedError:
+    print("not written")
+"""
+
+
+def test_a_stub_is_recognised_before_it_is_compiled():
+    paths = os.pathsep.join([str(root()), str(Path(__file__).parent)])
+    run("-c", STUB + "else:\n    raise AssertionError", TRITON_INTERPRET="0", PYTHONPATH=paths)
