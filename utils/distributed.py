@@ -262,11 +262,11 @@ def _a_world_for_each_thread() -> Iterator[None]:
             c10d._world = before
 
 
-def _join_group(store: Any, rank: int, world_size: int, limit: timedelta) -> _CountingGroup:
+def _join_group(store: Any, rank: int, world_size: int, limit: timedelta, device: Any) -> _CountingGroup:
     """Make this thread a rank. What `init_process_group` does, for a thread."""
     options = dist.ProcessGroupGloo._Options()  # type: ignore[attr-defined]
     options._timeout = limit
-    options._devices = [dist.ProcessGroupGloo.create_device(hostname="127.0.0.1")]
+    options._devices = [device]
     gloo = dist.ProcessGroupGloo(PrefixStore("gloo", store), rank, world_size, options)
     inner = dist.ProcessGroup(store, rank, world_size)
     group = _CountingGroup(inner)
@@ -290,10 +290,11 @@ def _as_threads(fn: Ranked, world_size: int, seconds: float) -> list[_Rank]:
     groups: dict[int, _CountingGroup] = {}
     store = HashStore()
     limit = timedelta(seconds=seconds + LATER)
+    device = dist.ProcessGroupGloo.create_device(hostname="127.0.0.1")  # one for all: to close one takes time
 
     def work(rank: _Rank) -> None:
         try:
-            groups[rank.number] = _join_group(store, rank.number, world_size, limit)
+            groups[rank.number] = _join_group(store, rank.number, world_size, limit, device)
             _LOCAL.traffic = groups[rank.number].traffic
             rank.result = fn(rank.number, world_size)
             rank.done = True  # its group stays until all have ended, in case that another one still receives
