@@ -176,10 +176,11 @@ def _reader(
     pair: bool = False,
     lead: float | None = None,
     floor: float = 0.0,
+    dtype: torch.dtype = torch.int64,
 ) -> Callable[[Draw], Inputs]:
     def draw(source: Draw) -> Inputs:
         return {
-            "prompt": source.integers(prompt, low=0, high=symbols - 1),
+            "prompt": source.integers(prompt, low=0, high=symbols - 1).to(dtype),
             "n": n,
             "temperature": temperature,
             "U": source.normal(symbols, 5, scale=2.0),
@@ -568,6 +569,29 @@ def _small_number_for_zero(
     return _write(step, state, prompt, n, lambda logits: _pick(logits, max(temperature, 1e-6), generator))
 
 
+@torch.no_grad()
+def _small_number_added(
+    step: Step, state: Any, prompt: Tensor, n: int, temperature: float, generator: torch.Generator
+) -> Tensor:
+    return _write(step, state, prompt, n, lambda logits: _pick(logits, temperature + 1e-8, generator))
+
+
+@torch.no_grad()
+def _largest_probability(
+    step: Step, state: Any, prompt: Tensor, n: int, temperature: float, generator: torch.Generator
+) -> Tensor:
+    def choose(logits: Tensor) -> int:
+        return _pick(logits if temperature else torch.softmax(logits, dim=-1), temperature, generator)
+
+    return _write(step, state, prompt, n, choose)
+
+
+def _dtype_of_the_prompt(
+    step: Step, state: Any, prompt: Tensor, n: int, temperature: float, generator: torch.Generator
+) -> Tensor:
+    return reference.generate(step, state, prompt, n, temperature, generator).to(prompt.dtype)
+
+
 def _graph_of_the_prompt(
     step: Step, state: Any, prompt: Tensor, n: int, temperature: float, generator: torch.Generator
 ) -> Tensor:
@@ -658,6 +682,8 @@ generate = Exercise(
                     "the largest logit leads by one in a million, 40 characters",
                     _reader(3, 40, 0.0, lead=1e-6, floor=1.0),
                 ),
+                Case("the largest logit leads by 1e-10, 40 characters", _reader(3, 40, 0.0, lead=1e-10)),
+                Case("a prompt in int32", _reader(4, 12, 0.0, dtype=torch.int32)),
                 Case("300 characters, 20 symbols", _reader(2, 300, 0.0, symbols=20), shown=False),
             ),
             written,
@@ -856,6 +882,19 @@ generate = Exercise(
             "At temperature 0 you divide by a small number instead. Logits that are nearly equal are then drawn from: take the "
             "largest one.",
             _small_number_for_zero,
+        ),
+        Mistake(
+            "You add a small number to the temperature. At temperature 0, logits that lead by less are then drawn from: ask whether "
+            "the temperature is 0, and take the largest one.",
+            _small_number_added,
+        ),
+        Mistake(
+            "At temperature 0 you compare probabilities. The softmax rounds, and a small lead is lost in it: compare the logits.",
+            _largest_probability,
+        ),
+        Mistake(
+            "Your text has the dtype of the prompt. Asked is int64, whatever the prompt has.",
+            _dtype_of_the_prompt,
         ),
         Mistake(
             "You read the prompt with gradients: its last state carries the graph of the whole prompt. Put torch.no_grad() around "
