@@ -348,13 +348,13 @@ open_paths = Exercise(
             _one_place,
         ),
         Mistake(
-            "Your weights are all 1. Each layer multiplies by the number of terms that a unit adds up, and hundreds of layers overflow: "
-            "one divided by that number keeps the size.",
+            "Your weights are too large: 300 layers overflow where 100 did not. Each layer multiplies by the weight times the number of "
+            "terms that a unit adds up, all its input channels counted: with one divided by this number the size stays.",
             _ones,
         ),
         Mistake(
-            "You divide by the number of all weights. A unit adds up the weights of its own output channel only, and with several "
-            "channels hundreds of layers vanish: one divided by weight[0].numel() keeps the size.",
+            "Your weights are too small: 300 layers round the gradient to zero where 100 did not. Do you divide by the number of all "
+            "weights? A unit adds up those of its own output channel only: one divided by weight[0].numel() keeps the size.",
             _one_by_all,
         ),
         Mistake(
