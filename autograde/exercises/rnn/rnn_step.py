@@ -166,7 +166,6 @@ rnn_step = Exercise(
                 Case("inputs in float64", _in_double),
                 Case("more inputs than hidden units", _step(7, 11, 4), shown=False),
             ),
-            points=2,
         ),
         Requirement(
             "large inputs saturate, nothing overflows",
