@@ -257,7 +257,7 @@ def open_paths(net: nn.Module) -> nn.Module:
 
     Returns:
         A copy of the same geometry, in float64 and in evaluation mode. Weights of convolutions are positive, of a size that neither
-        vanishes nor overflows in a hundred layers, and biases zero. Each nn.MaxPool2d is an nn.AvgPool2d with the same kernel_size,
+        vanishes nor overflows in three hundred layers, and biases zero. Each nn.MaxPool2d is an nn.AvgPool2d with the same kernel_size,
         stride, padding and ceil_mode. Batch norms do nothing.
 
     Example:

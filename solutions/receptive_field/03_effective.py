@@ -523,7 +523,7 @@ def erf_std(influence: Float[Tensor, "height width"]) -> float:
 
     Returns:
         The root of the mean of two variances: that of the row and that of the column of a pixel that is drawn with a probability in
-        proportion to its value. A float.
+        proportion to its value. A float. Rounding does not spoil it, also for a narrow peak far from the corner of a large map.
 
     Example:
         [[1.0, 0.0, 1.0]] gives 0.7071: the row does not vary, the column is 0 or 2 and has variance 1, and the root of (0 + 1) / 2 is 0.7071.

@@ -353,7 +353,7 @@ def rnn_step(
         W_ih, W_hh, b_ih, b_hh: weights and biases in PyTorch's layout; W_hh[i, j] leads from unit j to unit i.
 
     Returns:
-        The new state, in the dtype of the inputs.
+        The new state, in the dtype of the inputs; with float64 everything in between is float64, too.
 
     Example:
         One unit, one input: x = [[1.0]], h = [[0.5]], W_ih = [[2.0]], W_hh = [[-1.0]], b_ih = [0.1], b_hh = [0.2]
@@ -703,7 +703,8 @@ def last_valid(
     """The output at the last position of each sequence.
 
     Arguments:
-        out: outputs of a padded batch. lengths: how long each sequence is, at least 1.
+        out: outputs of a padded batch; what stands past the end of a sequence may be anything, also NaN.
+        lengths: how long each sequence is, at least 1.
 
     Returns:
         out[b, lengths[b] - 1] for every b.

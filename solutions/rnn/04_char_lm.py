@@ -810,7 +810,7 @@ def generate(
         prompt: characters to read first, at least one. n: how many characters to write, 0 or more.
         temperature: the characters are drawn from softmax(logits / temperature), for any temperature from one in a
             million up, and for any logits, without overflow or underflow. Temperature 0 means the character with the
-            largest logit, however small its lead.
+            largest logit, however small its lead (the softmax may round it away).
         generator: a generator on the CPU, the only source of randomness. It moves on with every call; do not set its seed.
 
     Returns:

@@ -65,6 +65,12 @@ def _faint(source: Draw) -> Inputs:
     return drawn | {"weights": [1e-15 * weight for weight in drawn["weights"]]}
 
 
+def _dead(source: Draw) -> Inputs:
+    """All weights are zero: no pixel has a gradient."""
+    drawn = dict(_inputs(2, 2, (9, 8), 2)(source))
+    return drawn | {"weights": [torch.zeros_like(weight) for weight in drawn["weights"]]}
+
+
 def _black(source: Draw) -> Inputs:
     drawn = dict(_inputs(2, 2, (9, 7), 1, gate=False)(source))
     return drawn | {"x": torch.zeros_like(drawn["x"])}
@@ -198,6 +204,10 @@ def _backward(net: Net, x: Tensor, power: int) -> Tensor:
     return _normal((x.grad.abs() ** power).sum(1).mean(0))
 
 
+def _zeros_for_nan(net: Net, x: Tensor, power: int) -> Tensor:
+    return reference.erf_map(net, x, power).nan_to_num()
+
+
 erf_map = Exercise(
     reference.erf_map,
     requirements=(
@@ -209,6 +219,7 @@ erf_map = Exercise(
                 Case("2 channels, power 2, stride 2", _inputs(2, 2, (11, 14), 2, stride=2)),
                 Case("one image, no gate, power 1", _inputs(1, 1, (7, 8), 1, gate=False)),
                 Case("black images", _black),
+                Case("no pixel has a gradient: nan", _dead),
                 Case("in float64", _in_double),
                 Case("gradients of 1e-30 in float64", _faint),
                 Case("drawn at random", _random, shown=False),
@@ -248,6 +259,11 @@ erf_map = Exercise(
         Mistake(
             "You add gradients of both signs over channels and images, and they cancel. Take the size of every single one first.",
             _both_cancel,
+        ),
+        Mistake(
+            "Where no pixel has a gradient you return zeros, or other numbers. Such a map tells nothing: leave it nan, so that "
+            "whoever looks at it notices.",
+            _zeros_for_nan,
         ),
         Mistake(
             "You add a small number to the sum before you divide. Gradients may be smaller than that: divide by the sum itself.",

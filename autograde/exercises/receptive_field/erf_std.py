@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 
 from autograde.exercise import Case, Draw, Exercise, Mistake, Requirement
-from autograde.observe import Inputs
+from autograde.observe import Inputs, Observation
 from utils.reference import receptive_field as reference
 
 
@@ -36,6 +37,16 @@ def _two_pixels(source: Draw) -> Inputs:
     """Two pixels of unequal weight, 3 rows and 8 columns apart."""
     influence = torch.zeros(7, 12)
     influence[1, 2], influence[4, 10] = 1.0, 3.0
+    return {"influence": influence}
+
+
+_FAR = "a narrow peak far from the corner"
+
+
+def _far_away(source: Draw) -> Inputs:
+    """Four columns, 4000 pixels from the corner: the squares of positions are ten million times the variance."""
+    influence = torch.zeros(3, 4100)
+    influence[:, 4003:4007] = torch.tensor([1.0, 3.0, 2.0, 1.0]) * (1 + source.uniform())
     return {"influence": influence}
 
 
@@ -150,6 +161,21 @@ def _central_row(influence: Tensor) -> float:
     return float(_variance(cross, 1) ** 0.5)
 
 
+def _mean_of_squares(influence: Tensor) -> float:
+    variances = []
+    for axis in (0, 1):
+        weight, place = _profile(influence, axis)
+        variances.append((weight * place**2).sum() - (weight * place).sum() ** 2)
+    return float(((variances[0] + variances[1]) / 2) ** 0.5)
+
+
+def _loses_digits(observed: Mapping[tuple[str, str], Observation]) -> bool:
+    """Right for two pixels near the corner, and not for the narrow peak, whose variance is lost or even negative."""
+    values = {key[1]: float(entry.value) for key, entry in observed.items()}
+    near = abs(values["two pixels"] - math.sqrt((9 + 64) * 3 / 32)) < 1e-4
+    return near and not abs(values[_FAR] - math.sqrt((2 / 3 + 40 / 49) / 2)) < 1e-3
+
+
 erf_std = Exercise(
     reference.erf_std,
     requirements=(
@@ -161,6 +187,7 @@ erf_std = Exercise(
                 Case("two pixels", _two_pixels),
                 Case("all on one pixel", _one_pixel),
                 Case("one row", _bump(1, 12)),
+                Case(_FAR, _far_away),
                 Case("not contiguous", _strided),
                 Case("in float64", _in_double),
                 Case("a larger bump", _bump(40, 25), shown=False),
@@ -190,6 +217,12 @@ erf_std = Exercise(
             _about_half_the_length,
         ),
         Mistake("You measure from the largest value. Measure from the mean position.", _about_the_peak),
+        Mistake(
+            "You subtract the square of the mean from the mean of the squares. Far from the corner both are large and nearly "
+            "equal, and their digits cancel: subtract the mean position first, then square.",
+            _mean_of_squares,
+            recognise=_loses_digits,
+        ),
         Mistake("You measure from pixel 0. Subtract the mean position first.", _about_zero),
         Mistake("You average absolute distances. The variance averages squares.", _absolute),
         Mistake("The map need not sum to 1. Divide by its sum first.", _not_normalised),

@@ -181,7 +181,7 @@ def _refuses_too_much(rf: int, k: int, s: int) -> int:
 def _refuses_one_pixel(observed: Mapping[tuple[str, str], Observation]) -> bool:
     """One pixel is refused where there is one tap, and nothing else is."""
     stopped = [(key[1], entry.raised.kind) for key, entry in observed.items() if entry.raised is not None]
-    return stopped == [("1 pixel, one tap", "ValueError")]
+    return stopped == [("1 pixel, one tap", "ValueError"), ("1 pixel, one tap, no stride", "ValueError")]
 
 
 def _refuses_small_strides(rf: int, k: int, s: int) -> int:
@@ -190,10 +190,36 @@ def _refuses_small_strides(rf: int, k: int, s: int) -> int:
 
 
 def _divides_by_zero(observed: Mapping[tuple[str, str], Observation]) -> bool:
-    """Only stride 1 stops, with a division by zero."""
-    return {entry.raised.kind for entry in observed.values() if entry.raised is not None} == {
-        "ZeroDivisionError"
+    """Stride 1 stops with a division by zero, and strides above 1 are right; whatever one tap does."""
+    stopped = {
+        key[1]: entry.raised.kind
+        for key, entry in observed.items()
+        if key[0] == _DEPTH and "one tap" not in key[1] and entry.raised is not None
     }
+    ours = {case for requirement, case in observed if requirement == _DEPTH and case.endswith("stride 1")}
+    right = observed[(_DEPTH, "32 pixels, kernel 3, stride 2")].value == 5
+    return right and set(stopped) == ours and set(stopped.values()) == {"ZeroDivisionError"}
+
+
+def _one_tap_divides_by_zero(observed: Mapping[tuple[str, str], Observation]) -> bool:
+    """Only one tap stops, with a division by zero, and the rest is right."""
+    stopped = {(key[0], entry.raised.kind) for key, entry in observed.items() if entry.raised is not None}
+    right = [("32 pixels, kernel 3, stride 2", 5), ("224 pixels, kernel 3, stride 1", 112)]
+    right += [("225 pixels exactly, kernel 3, stride 1", 112), ("31 pixels exactly, kernel 3, stride 2", 4)]
+    otherwise = all(observed[(_DEPTH, case)].value == depth for case, depth in right)
+    return otherwise and stopped in (
+        {(_NEVER, "ZeroDivisionError")},
+        {(_NEVER, "ZeroDivisionError"), (_DEPTH, "ZeroDivisionError")},
+    )
+
+
+def _divided_in_floats(rf: int, k: int, s: int) -> int:
+    _checked(rf, k)
+    return math.ceil((rf - 1) / (k - 1)) if s == 1 and k > 1 else _depth(rf, k, s)
+
+
+def _one_tap_divided(rf: int, k: int, s: int) -> int:
+    return -(-(rf - 1) // (k - 1)) if s == 1 or (k == 1 and rf > 1) else _depth(rf, k, s)
 
 
 min_depth_for = Exercise(
@@ -212,8 +238,10 @@ min_depth_for = Exercise(
                 Case("2 pixels", _asked(2, 5, 2)),
                 Case("17 pixels, kernel 2, stride 2", _asked(17, 2, 2)),
                 Case("2^61 pixels, kernel 3, stride 2", _asked(2**61, 3, 2)),
+                Case("3 * 2^60 + 2 pixels, kernel 2^60 + 1, stride 1", _asked(3 * 2**60 + 2, 2**60 + 1, 1)),
                 Case("1 pixel: no layer is needed", _asked(1, 3, 2)),
                 Case("1 pixel, one tap", _asked(1, 1, 2)),
+                Case("1 pixel, one tap, no stride", _asked(1, 1, 1)),
                 Case("13 pixels exactly, kernel 4, stride 1", _asked(13, 4, 1), shown=False),
                 Case("drawn at random", _random, shown=False),
             ),
@@ -293,6 +321,15 @@ min_depth_for = Exercise(
             "Stride 1 divides by zero. There each layer adds k - 1 pixels: treat it by itself, or count in a loop.",
             _refuses_small_strides,
             recognise=_divides_by_zero,
+        ),
+        Mistake(
+            "With one tap you divide by zero, and ZeroDivisionError is no ValueError. Ask for k == 1 first, and raise ValueError.",
+            _one_tap_divided,
+            recognise=_one_tap_divides_by_zero,
+        ),
+        Mistake(
+            "For stride 1 you divide with / and round up. A float has 16 digits: for large numbers divide with //, -(-a // b) rounds up.",
+            _divided_in_floats,
         ),
     ),
 )

@@ -49,6 +49,11 @@ def _layers(kind: str) -> nn.Module:
             nn.ConvTranspose2d(2, 1, 4, 2, 1),
             nn.ReLU(),
         )
+    if kind == "shared":
+        pool = nn.MaxPool2d(2)
+        return nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), pool, nn.Conv2d(2, 2, 2), nn.ReLU(), pool)
+    if kind == "long":
+        return nn.Sequential(*[nn.Conv2d(13, 13, 1, bias=False) for _ in range(100)] * 3)
     if kind == "residual":
         return nn.Sequential(nn.Conv2d(1, 2, 1), Residual(2), Residual(2))
     return nn.Sequential(*[nn.Conv2d(1, 1, (31, 1), bias=False) for _ in range(100)])
@@ -137,12 +142,14 @@ def _open(
     own: bool = True,
     pool_geometry: bool = True,
     deep: bool = True,
+    everywhere: bool = True,
 ) -> nn.Module:
     """The answer, with switches for what goes wrong."""
     net = copy.deepcopy(net) if own else net
     net = net.double() if double else net
     net = net.eval() if evaluate else net
-    for name, module in list(net.named_modules() if deep else net.named_children()):
+    modules = net.named_modules(remove_duplicate=not everywhere)
+    for name, module in list(modules if deep else net.named_children()):
         if isinstance(module, nn.Conv2d) or (up and isinstance(module, nn.ConvTranspose2d)):
             module.weight.copy_(weight(module.weight))
             if bias and module.bias is not None:
@@ -220,6 +227,18 @@ def _pool_without_geometry(net: nn.Module) -> nn.Module:
     return _open(net, pool_geometry=False)
 
 
+def _one_place(net: nn.Module) -> nn.Module:
+    return _open(net, everywhere=False)
+
+
+def _ones(net: nn.Module) -> nn.Module:
+    return _open(net, weight=torch.ones_like)
+
+
+def _one_by_all(net: nn.Module) -> nn.Module:
+    return _open(net, weight=lambda w: torch.full_like(w, 1 / w.numel()))
+
+
 def _negative(net: nn.Module) -> nn.Module:
     return _open(net, weight=lambda w: torch.full_like(w, -1.0))
 
@@ -230,7 +249,7 @@ def _only_copied(net: nn.Module) -> nn.Module:
 
 def _gates_only(net: nn.Module) -> nn.Module:
     net = _only_copied(net)
-    for name, module in list(net.named_modules()):
+    for name, module in list(net.named_modules(remove_duplicate=False)):
         if isinstance(module, nn.ReLU):
             net.set_submodule(name, nn.Identity())
         elif isinstance(module, nn.MaxPool2d):
@@ -255,13 +274,17 @@ open_paths = Exercise(
                 Case("blocks inside of blocks, a batch norm", _net("nested", 1, 15, 16)),
                 Case("a transposed convolution, dropout", _net("up", 1, 13, 13)),
                 Case("residual blocks with torch.relu", _net("residual", 1, 12, 13)),
+                Case("one pool at two places", _net("shared", 1, 15, 14)),
             ),
             opened,
             points=2,
         ),
         Requirement(
             "deep and wide: neither zero nor infinite",
-            (Case("100 convolutions, kernel 31", _net("deep", 1, 3001, 1)),),
+            (
+                Case("100 convolutions, kernel 31", _net("deep", 1, 3001, 1)),
+                Case("300 convolutions with 13 channels and one tap", _net("long", 13, 2, 1)),
+            ),
             opened,
         ),
     ),
@@ -318,6 +341,21 @@ open_paths = Exercise(
         Mistake(
             "Your weights are so large that many layers overflow. One divided by the number of terms keeps the size.",
             _huge,
+        ),
+        Mistake(
+            "Where the network uses one pool at two places, you replace it at the first one only: named_modules() lists a module "
+            "once. named_modules(remove_duplicate=False) lists all its places.",
+            _one_place,
+        ),
+        Mistake(
+            "Your weights are too large: 300 layers overflow where 100 did not. Each layer multiplies by the weight times the number of "
+            "terms that a unit adds up, all its input channels counted: with one divided by this number the size stays.",
+            _ones,
+        ),
+        Mistake(
+            "Your weights are too small: 300 layers round the gradient to zero where 100 did not. Do you divide by the number of all "
+            "weights? A unit adds up those of its own output channel only: one divided by weight[0].numel() keeps the size.",
+            _one_by_all,
         ),
         Mistake(
             "Your average pooling has lost the stride, the padding or the rounding of the max pooling. Hand over kernel_size, stride, "

@@ -143,6 +143,10 @@ def _first_layer_missing(layers: list[Layer]) -> Tensor:
     return _counts(layers[1:])
 
 
+def _one_tap_left_out(layers: list[Layer]) -> Tensor:
+    return reference.path_counts([layer for layer in layers if layer[0] > 1])
+
+
 path_counts = Exercise(
     reference.path_counts,
     requirements=(
@@ -154,6 +158,10 @@ path_counts = Exercise(
                 Case("dilation", layers(DILATED)),
                 Case("strides and dilation", layers(MIXED)),
                 Case("one layer with holes", layers([(3, 1, 0, 2)])),
+                Case(
+                    "layers with one tap and a stride",
+                    layers([(3, 1, 1, 1), (1, 2, 0, 1), (2, 1, 0, 1), (1, 3, 0, 1)]),
+                ),
                 Case("no layers: one path", layers([])),
                 Case("100 layers, kernel 3", layers([(3, 1, 1, 1)] * 100)),
                 Case("drawn at random", _random, shown=False),
@@ -162,6 +170,10 @@ path_counts = Exercise(
         ),
     ),
     mistakes=(
+        Mistake(
+            "You leave out layers with one tap. Their stride counts: it moves the pixels apart that the layers above read.",
+            _one_tap_left_out,
+        ),
         Mistake(
             "You left out the strides: neighbouring units read s units apart, so the counts are spread by s first.",
             _stride_ignored,

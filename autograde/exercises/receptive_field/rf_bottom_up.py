@@ -157,6 +157,7 @@ rf_bottom_up = Exercise(
                 Case("strides, dilation and padding", layers(MIXED)),
                 Case("AlexNet up to pool5", layers(ALEXNET)),
                 Case("no layers: a pixel sees itself", layers([])),
+                Case("more padding than the kernel reaches", layers([(1, 2, 2, 1), (3, 1, 4, 1)])),
                 Case("a stack drawn at random", random_layers, shown=False),
             ),
             points=2,

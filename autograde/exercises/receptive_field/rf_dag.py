@@ -324,6 +324,7 @@ rf_dag = Exercise(
                 Case("a lopsided pair of branches", _graph(LOPSIDED, 3)),
                 Case("a node that leads nowhere", _graph(DEAD_END, 4)),
                 Case("down, up, and a skip connection", _graph(HOURGLASS, 9)),
+                Case("a residual block, unit 0", _graph(RESIDUAL, 0)),
                 Case("the image alone", _graph([IMAGE], 7)),
                 Case("a graph drawn at random", _random, shown=False),
             ),

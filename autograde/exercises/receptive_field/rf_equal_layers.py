@@ -16,13 +16,27 @@ _ENOUGH = 60
 _FEW, _STOP = 40, 20_000
 
 
+class Counted(int):
+    """A whole number whose powers and products run a line of Python, also where ``sum(map(pow, ...))`` takes them."""
+
+    def __pow__(self, other: Any, modulus: Any = None) -> Any:
+        return pow(int(self), other, modulus)
+
+    def __mul__(self, other: Any) -> Any:
+        return int(self) * other
+
+    def __rmul__(self, other: Any) -> Any:
+        return other * int(self)
+
+
 def counted(implementation: Implementation, inputs: Inputs) -> dict[str, int]:
     """How many lines of Python more the answer runs than for a tenth of the layers, or what is enough where they are fewer.
 
     What an answer prints runs lines as well, and as many for few layers as for many: the difference leaves them out.
     """
-    few = lines_run(lambda: implementation(*{**inputs, "n": _FEW}.values()), _STOP)
-    many = lines_run(lambda: implementation(*inputs.values()), _STOP)
+    stride = Counted(inputs["s"])
+    few = lines_run(lambda: implementation(*{**inputs, "n": _FEW, "s": stride}.values()), _STOP)
+    many = lines_run(lambda: implementation(*{**inputs, "s": stride}.values()), _STOP)
     return {"more lines run": many if many > _STOP else max(many - few, _ENOUGH)}
 
 
@@ -168,6 +182,7 @@ rf_equal_layers = Exercise(
                 Case("one layer", _stack(1, 7, 4, 2)),
                 Case("3 layers, kernel 2, stride 3", _stack(3, 2, 3, 1)),
                 Case("no layer", _stack(0, 3, 2, 1)),
+                Case("no layer, stride 1", _stack(0, 3, 1, 2)),
                 Case("one tap", _stack(9, 1, 2, 4)),
                 Case("70 layers: every digit of a large number", _stack(70, 3, 3, 1)),
                 Case("drawn at random", _random, shown=False),

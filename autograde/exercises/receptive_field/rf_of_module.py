@@ -81,6 +81,10 @@ def _build(kind: str) -> nn.Module:
             nn.ConvTranspose2d(1, 1, 3, stride=2, padding=1),
             nn.Conv2d(1, 1, 2),
         )
+    if kind == "norm":
+        return nn.Sequential(
+            nn.Conv2d(1, 2, 3, stride=2), nn.BatchNorm2d(2), nn.ReLU(), nn.MaxPool2d(2), nn.BatchNorm2d(2)
+        )
     if kind.startswith("threefold"):
         return nn.Sequential(nn.ConvTranspose2d(1, 1, 4, stride=3, padding=int(kind[-1])))
     return Branches() if kind == "branches" else Hourglass()
@@ -114,6 +118,21 @@ def table(implementation: Implementation, inputs: Inputs) -> Any:
 def short_table(implementation: Implementation, inputs: Inputs) -> Any:
     """The rows along the rows of the image, one unit in each: axis and period are left out."""
     return implementation(_network(inputs), inputs["shape"], field)
+
+
+def table_and_network(implementation: Implementation, inputs: Inputs) -> Any:
+    """The rows, and what is no longer as it was in the network: statistics, parameters, its mode."""
+    net = _network(inputs)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    rows = implementation(net, inputs["shape"], field, inputs["axis"], inputs["period"])
+    after = net.state_dict()
+    return {
+        "the rows": rows,
+        "the numbers in the network": "as they were"
+        if set(after) == set(before) and all(torch.equal(after[name], before[name]) for name in before)
+        else "changed",
+        "all of it in training mode, as it was": all(module.training for module in net.modules()),
+    }
 
 
 def _net(kind: str, shape: Shape, axis: int = 0, period: int = 1) -> Callable[[Draw], Inputs]:
@@ -243,6 +262,20 @@ _axis_ignored = _named("_axis_ignored", along=lambda axis: 0)
 _axis_swapped = _named("_axis_swapped", along=lambda axis: 1 - axis)
 
 
+def _in_training_mode(
+    net: nn.Module, input_shape: Shape, field: Field, axis: int = 0, period: int = 1
+) -> list[Row]:
+    ShapeProp(fx.symbolic_trace(net)).propagate(torch.zeros(1, *input_shape))
+    return _rows(net, input_shape, field, axis, period)
+
+
+def _mode_changed(
+    net: nn.Module, input_shape: Shape, field: Field, axis: int = 0, period: int = 1
+) -> list[Row]:
+    net.eval()
+    return _rows(net, input_shape, field, axis, period)
+
+
 rf_of_module = Exercise(
     reference.rf_of_module,
     requirements=(
@@ -275,6 +308,14 @@ rf_of_module = Exercise(
                 Case("another size", _random_shape, shown=False),
             ),
             table,
+        ),
+        Requirement(
+            "the network is not changed",
+            (
+                Case("two batch norms, in training mode", _net("norm", (1, 15, 14), 1)),
+                Case("two batch norms, rows", _net("norm", (1, 17, 11), 0), shown=False),
+            ),
+            table_and_network,
         ),
         Requirement(
             "axis 0 and period 1 when left out",
@@ -346,6 +387,15 @@ rf_of_module = Exercise(
         Mistake(
             "Your layers read along the rows whatever the axis is. Hand `axis` on to layer_reads.",
             _axis_ignored,
+        ),
+        Mistake(
+            "Your image runs through the network in training mode, and moves the statistics of its batch norms. Trace "
+            "copy.deepcopy(net).eval().",
+            _in_training_mode,
+        ),
+        Mistake(
+            "You leave the network in evaluation mode: eval() changes it. Copy it first: copy.deepcopy(net).eval().",
+            _mode_changed,
         ),
         Mistake(
             "Your layers read along the other axis. Hand `axis` on to layer_reads as it is.", _axis_swapped

@@ -46,6 +46,10 @@ def _cut_to_zero(k: int, s: int, p: int, first: int, last: int) -> Interval:
     return int((first + p - k + 1) / s), int((last + p) / s)
 
 
+def _last_cut_to_zero(k: int, s: int, p: int, first: int, last: int) -> Interval:
+    return _up(first + p - k + 1, s), int((last + p) / s)
+
+
 def _nearest(k: int, s: int, p: int, first: int, last: int) -> Interval:
     return round((first + p - k + 1) / s), round((last + p) / s)
 
@@ -114,6 +118,7 @@ upsampling_reads = Exercise(
                 Case("kernel 5, stride 3, padding 2, one output", _reads(5, 3, 2, 13, 13)),
                 Case("kernel 9, stride 4, output 0: inputs below 0", _reads(9, 4, 1, 0, 1)),
                 Case("kernel 7, stride 3, outputs below 0", _reads(7, 3, 1, -5, 4)),
+                Case("kernel 4, stride 2, padding 1, all outputs below 0", _reads(4, 2, 1, -9, -4)),
                 Case("stride 1, kernel 3, padding 1", _reads(3, 1, 1, 4, 8)),
                 Case("drawn at random", _random, shown=False),
             ),
@@ -138,6 +143,10 @@ upsampling_reads = Exercise(
             "You cut the fraction off, which rounds towards zero. The first input is rounded up, the last one down, also "
             "below 0.",
             _cut_to_zero,
+        ),
+        Mistake(
+            "You cut the fraction of the last input off, which rounds up below 0. Round it down: // or math.floor.",
+            _last_cut_to_zero,
         ),
         Mistake("You round to the nearest. The first input is rounded up, the last one down.", _nearest),
         Mistake("You left out the padding: input i writes from i s - p on.", _padding_ignored),

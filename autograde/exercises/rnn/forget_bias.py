@@ -132,6 +132,10 @@ def _never_negative(steps: int, keep: float) -> float:
     return max(0.0, reference.forget_bias(steps, keep))
 
 
+def _gate_clamped(steps: int, keep: float) -> float:
+    return _logit(min(max(keep ** (1 / steps), 1e-6), 1 - 1e-6))
+
+
 def _without_sign(steps: int, keep: float) -> float:
     return abs(reference.forget_bias(steps, keep))
 
@@ -223,7 +227,7 @@ forget_bias = Exercise(
             (
                 Case("a few steps, shares of all sizes", _pairs(1, 2, 3, 5, 8, keep=(0.15, 0.85))),
                 Case("a single step", _pairs(1, 1, 1, keep=(0.1, 0.9))),
-                Case("a single step that keeps next to nothing", _pairs(1, keep=(1e-7, 1e-5))),
+                Case("a single step that keeps next to nothing", _pairs(1, keep=(1e-8, 4e-7))),
                 Case("nearly everything", _pairs(2, 5, 20, 100, keep=(0.9, 0.99))),
                 Case("nearly nothing", _pairs(1, 3, 20, 200, keep=(0.01, 0.1))),
                 Case("hundreds of steps", _pairs(100, 365, 1000, keep=(0.2, 0.8))),
@@ -323,6 +327,11 @@ forget_bias = Exercise(
         Mistake(
             "You do not let the bias fall below 0. Where the gate has to be below one half, its bias is negative.",
             _never_negative,
+        ),
+        Mistake(
+            "You keep the gate away from 0 and 1 by a small number, as torch.logit does with an eps. Then no bias is below about -13.8, "
+            "and one may have to be: do not clamp.",
+            _gate_clamped,
         ),
         Mistake(
             "Your bias has lost its sign. Where the gate has to be below one half, its bias is negative.",

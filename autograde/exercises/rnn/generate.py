@@ -176,10 +176,11 @@ def _reader(
     pair: bool = False,
     lead: float | None = None,
     floor: float = 0.0,
+    dtype: torch.dtype = torch.int64,
 ) -> Callable[[Draw], Inputs]:
     def draw(source: Draw) -> Inputs:
         return {
-            "prompt": source.integers(prompt, low=0, high=symbols - 1),
+            "prompt": source.integers(prompt, low=0, high=symbols - 1).to(dtype),
             "n": n,
             "temperature": temperature,
             "U": source.normal(symbols, 5, scale=2.0),
@@ -213,9 +214,9 @@ _FAIR = [[0.0, 0.0, 0.0, 0.0]] * 4
 
 
 def _logits(
-    logits: list[float], temperature: float, n: int = 500, texts: int = 1
+    logits: list[float], temperature: float, n: int = 500, texts: int = 1, shift: float = 5.0
 ) -> Callable[[Draw], Inputs]:
-    """These are the logits in units of the temperature; any number is added to all of them."""
+    """These are the logits in units of the temperature; a random number of size ``shift`` is added to all of them."""
 
     def draw(source: Draw) -> Inputs:
         return {
@@ -223,7 +224,7 @@ def _logits(
             "n": n,
             "texts": texts,
             "temperature": temperature,
-            "logits": temperature * torch.tensor(logits) + 5 * source.normal(1),
+            "logits": temperature * torch.tensor(logits) + shift * source.normal(1),
             "seed": source.integer(0, 10**6),
         }
 
@@ -568,6 +569,37 @@ def _small_number_for_zero(
     return _write(step, state, prompt, n, lambda logits: _pick(logits, max(temperature, 1e-6), generator))
 
 
+@torch.no_grad()
+def _never_colder(
+    step: Step, state: Any, prompt: Tensor, n: int, temperature: float, generator: torch.Generator
+) -> Tensor:
+    warm = max(temperature, 1e-4) if temperature else 0.0
+    return _write(step, state, prompt, n, lambda logits: _pick(logits, warm, generator))
+
+
+@torch.no_grad()
+def _small_number_added(
+    step: Step, state: Any, prompt: Tensor, n: int, temperature: float, generator: torch.Generator
+) -> Tensor:
+    return _write(step, state, prompt, n, lambda logits: _pick(logits, temperature + 1e-8, generator))
+
+
+@torch.no_grad()
+def _largest_probability(
+    step: Step, state: Any, prompt: Tensor, n: int, temperature: float, generator: torch.Generator
+) -> Tensor:
+    def choose(logits: Tensor) -> int:
+        return _pick(logits if temperature else torch.softmax(logits, dim=-1), temperature, generator)
+
+    return _write(step, state, prompt, n, choose)
+
+
+def _dtype_of_the_prompt(
+    step: Step, state: Any, prompt: Tensor, n: int, temperature: float, generator: torch.Generator
+) -> Tensor:
+    return reference.generate(step, state, prompt, n, temperature, generator).to(prompt.dtype)
+
+
 def _graph_of_the_prompt(
     step: Step, state: Any, prompt: Tensor, n: int, temperature: float, generator: torch.Generator
 ) -> Tensor:
@@ -658,6 +690,8 @@ generate = Exercise(
                     "the largest logit leads by one in a million, 40 characters",
                     _reader(3, 40, 0.0, lead=1e-6, floor=1.0),
                 ),
+                Case("the largest logit leads by 1e-10, 40 characters", _reader(3, 40, 0.0, lead=1e-10)),
+                Case("a prompt in int32", _reader(4, 12, 0.0, dtype=torch.int32)),
                 Case("300 characters, 20 symbols", _reader(2, 300, 0.0, symbols=20), shown=False),
             ),
             written,
@@ -668,6 +702,7 @@ generate = Exercise(
             (
                 Case("500 characters at temperature 4", _logits(_LEAD, 4.0)),
                 Case("500 characters at temperature 0.001", _logits(_LEAD, 1e-3)),
+                Case("500 characters at a temperature of one in a million", _logits(_LEAD, 1e-6, shift=1e-6)),
                 Case(
                     "200 characters, one leads before 30 others",
                     _logits([math.log(30)] + [0.0] * 30, 0.7, n=200),
@@ -843,8 +878,8 @@ generate = Exercise(
             _first_not_drawn,
         ),
         Mistake(
-            "You add noise from a normal distribution to the logits. Their largest is then no draw from the softmax: use "
-            "torch.multinomial (or noise from a Gumbel distribution).",
+            "You add noise to the logits that is not Gumbel's: normal noise, say, or Gumbel's with the other sign. Their largest is "
+            "then no draw from the softmax: use torch.multinomial (or the noise -log(-log(u)), with u uniform).",
             _normal_noise,
         ),
         Mistake(
@@ -856,6 +891,23 @@ generate = Exercise(
             "At temperature 0 you divide by a small number instead. Logits that are nearly equal are then drawn from: take the "
             "largest one.",
             _small_number_for_zero,
+        ),
+        Mistake(
+            "You do not let the temperature fall below a small number. It may be one in a million: divide by the temperature itself.",
+            _never_colder,
+        ),
+        Mistake(
+            "You add a small number to the temperature. At temperature 0, logits that lead by less are then drawn from: ask whether "
+            "the temperature is 0, and take the largest one.",
+            _small_number_added,
+        ),
+        Mistake(
+            "At temperature 0 you compare probabilities. The softmax rounds, and a small lead is lost in it: compare the logits.",
+            _largest_probability,
+        ),
+        Mistake(
+            "Your text has the dtype of the prompt. Asked is int64, whatever the prompt has.",
+            _dtype_of_the_prompt,
         ),
         Mistake(
             "You read the prompt with gradients: its last state carries the graph of the whole prompt. Put torch.no_grad() around "

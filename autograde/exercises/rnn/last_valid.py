@@ -41,6 +41,14 @@ def _in_double(source: Draw) -> Inputs:
     return {**drawn, "out": drawn["out"].double()}
 
 
+def _not_a_number_behind(source: Draw) -> Inputs:
+    """What stands past each length is NaN or infinite, as a state may be that ran on through such padding."""
+    drawn = dict(_outputs(6, (3, 6, 1, 4))(source))
+    mask = torch.arange(6)[None, :] < drawn["lengths"][:, None]
+    behind = torch.where(drawn["out"] < 0, torch.inf, torch.nan)
+    return drawn | {"out": torch.where(mask[..., None], drawn["out"], behind)}
+
+
 def _padded(source: Draw) -> Inputs:
     """Zero past each length, as rnn_forward leaves it."""
     drawn = dict(_outputs(7, (4, 7, 1, 6))(source))
@@ -113,6 +121,11 @@ def _time_kept(out: Tensor, lengths: Tensor) -> Tensor:
     return torch.stack([row[n - 1 : n] for row, n in zip(out, lengths.tolist(), strict=True)])
 
 
+def _masked_sum(out: Tensor, lengths: Tensor) -> Tensor:
+    last = torch.arange(out.shape[1], device=out.device)[None, :] == lengths[:, None] - 1
+    return (out * last[..., None]).sum(1)
+
+
 last_valid = Exercise(
     reference.last_valid,
     requirements=(
@@ -127,6 +140,7 @@ last_valid = Exercise(
                 Case("outputs with time first in memory", _strided),
                 Case("outputs in float64", _in_double),
                 Case("one step, one hidden unit", _outputs(1, (1, 1), hidden=1)),
+                Case("NaN and infinity past the ends", _not_a_number_behind),
                 Case("lengths drawn at random", _outputs(13, None, hidden=3, batch=8), shown=False),
             ),
             points=2,
@@ -186,6 +200,11 @@ last_valid = Exercise(
         Mistake(
             "Your states keep a time dimension of size 1: you cut a slice. Read one position instead.",
             _time_kept,
+        ),
+        Mistake(
+            "A NaN past the end of a sequence reached your result: you multiply by a mask and add, and 0 times NaN is NaN. Read "
+            "the one position that is asked for.",
+            _masked_sum,
         ),
     ),
 )

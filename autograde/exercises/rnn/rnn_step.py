@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 
-from autograde.exercise import Case, Draw, Exercise, Mistake, Requirement
-from autograde.observe import Inputs
+from autograde.exercise import Case, Draw, Exercise, Mistake, Requirement, Tolerance
+from autograde.observe import Inputs, Observation
 from autograde.probes import gradients, twice
+from autograde.values import leaves
 from utils.reference import rnn as reference
 
 
@@ -57,7 +58,18 @@ def _all_zero(source: Draw) -> Inputs:
 
 
 def _in_double(source: Draw) -> Inputs:
-    return {key: value.double() for key, value in _step(3, 4, 5)(source).items()}
+    return {key: value.double() / 1.1 for key, value in _step(3, 4, 5)(source).items()}
+
+
+_IN_DOUBLE = "float64, to all its digits"
+
+
+def _rounded_to_float32(seen: Mapping[tuple[str, str], Observation]) -> bool:
+    """In float64 every number that came back is one of float32, and not all of them are simple ones."""
+    one = next(seen[key] for key in seen if key[1] == _IN_DOUBLE)
+    value = torch.cat([leaf.data.flatten() for _, leaf in leaves(one.value)])
+    rounded: bool = value.dtype == torch.float64 and torch.equal(value, value.float().double())
+    return rounded and not torch.equal(value, value.bfloat16().double())
 
 
 def _untransposed(x: Tensor, h: Tensor, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Tensor:
@@ -118,6 +130,11 @@ def _elementwise(x: Tensor, h: Tensor, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor,
     return torch.tanh(x @ W_ih.T + b_ih + h * W_hh.diagonal() + b_hh)
 
 
+def _in_float32(x: Tensor, h: Tensor, W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Tensor:
+    single = [tensor.float() for tensor in (x, h, W_ih, W_hh, b_ih, b_hh)]
+    return reference.rnn_step(*single).to(x.dtype)
+
+
 class _Buffer:
     """One buffer for all results."""
 
@@ -149,11 +166,18 @@ rnn_step = Exercise(
                 Case("inputs in float64", _in_double),
                 Case("more inputs than hidden units", _step(7, 11, 4), shown=False),
             ),
-            points=2,
         ),
         Requirement(
             "large inputs saturate, nothing overflows",
             (Case("every second row with inputs of size 1000", _half_saturated),),
+        ),
+        Requirement(
+            "float64 stays float64 on the way",
+            (Case(_IN_DOUBLE, _in_double),),
+            tolerance=Tolerance(
+                2.0**-22,
+                "the derived tolerance is that of float32; this one refuses a detour through float32",
+            ),
         ),
         Requirement(
             "two calls do not disturb each other",
@@ -220,6 +244,11 @@ rnn_step = Exercise(
             "A second call overwrites the result of the first: you write into a tensor that outlives the call. Return a new "
             "one each time.",
             _one_buffer_for_all,
+        ),
+        Mistake(
+            "You compute in float32, or less, and convert the result. What comes in as float64 is computed in float64.",
+            _in_float32,
+            _rounded_to_float32,
         ),
     ),
     forbids=(

@@ -48,7 +48,7 @@ def opened_by_type(net):
     net = copy.deepcopy(net).to(torch.float64)
     net.train(False)
     for parent in list(net.modules()):
-        for name, child in list(parent.named_children()):
+        for name, child in list(parent._modules.items()):
             if type(child) is nn.MaxPool2d:
                 mean = nn.AvgPool2d(
                     child.kernel_size, child.stride, padding=child.padding, ceil_mode=child.ceil_mode
@@ -67,7 +67,8 @@ def opened_at_random(net):
     new = copy.deepcopy(net)
     new.double()
     new.eval()
-    names = [name for name, module in new.named_modules() if isinstance(module, nn.MaxPool2d)]
+    everywhere = new.named_modules(remove_duplicate=False)
+    names = [name for name, module in everywhere if isinstance(module, nn.MaxPool2d)]
     for name in names:
         old = new.get_submodule(name)
         new.set_submodule(name, nn.AvgPool2d(old.kernel_size, old.stride, old.padding, old.ceil_mode))
@@ -156,7 +157,7 @@ class Sizes(fx.Interpreter):
 
 
 def table_by_interpreter(net, input_shape, field, axis=0, period=1):
-    traced = fx.symbolic_trace(net)
+    traced = fx.symbolic_trace(copy.deepcopy(net).train(False))
     Sizes(traced).run(torch.rand(2, *input_shape))
     table, graph = [], {}
     for node in traced.graph.nodes:
@@ -171,7 +172,7 @@ def table_by_interpreter(net, input_shape, field, axis=0, period=1):
 
 def table_with_hooks(net, input_shape, field, axis=0, period=1):
     """The graph grows by slices of one that is complete."""
-    traced = fx.symbolic_trace(net)
+    traced = fx.symbolic_trace(copy.deepcopy(net).eval())
     *nodes, _ = traced.graph.nodes
     whole = {n.name: ([i.name for i in n.all_input_nodes], layer_reads(n, traced, axis)) for n in nodes}
     values, rows = {}, []

@@ -260,7 +260,7 @@ def generate_one_loop(step, state, prompt, n, temperature, generator):
 @torch.inference_mode()
 def generate_by_gumbel_noise(step, state, prompt, n, temperature, generator):
     """The largest of logits / temperature + Gumbel noise is a draw from the softmax."""
-    out = prompt.new_zeros(n)
+    out = prompt.new_zeros(n, dtype=torch.int64)
     for symbol in prompt[:-1]:
         _, state = step(symbol, state)
     symbol = prompt[-1]
@@ -298,8 +298,9 @@ def generate_by_a_race(step, state, prompt, n, temperature, generator):
         for symbol in prompt.tolist():
             logits, state = step(symbol, state)
         for k in range(n):
-            p = (logits / (temperature or 1.0)).softmax(-1)
+            p = logits
             if temperature:
+                p = (logits / temperature).softmax(-1)
                 p = p.double() / torch.empty(len(p), dtype=torch.float64).exponential_(generator=generator)
             text.append(p.argmax())
             if k < n - 1:

@@ -135,7 +135,8 @@ def last_valid_loop(out, lengths):
 
 
 def last_valid_one_hot(out, lengths):
-    return einsum(out, F.one_hot(lengths - 1, out.shape[1]).to(out), "b t h, b t -> b h")
+    last = F.one_hot(lengths - 1, out.shape[1]).bool()
+    return torch.where(last[..., None], out, 0).sum(1)
 
 
 def n_params_from_torch(input_size, hidden_size, gates=1):
