@@ -529,7 +529,10 @@ def test_a_sandbox_that_is_stopped_from_outside_takes_nobodys_points(box, monkey
     def sometimes(opened, source):
         if source == ANSWER and len(lost) < often:
             lost.append(source)
-            os.kill(warm_of(box), signal.SIGKILL)
+            warm = warm_of(box)
+            everybody = {warm} | below(warm)
+            os.kill(warm, signal.SIGKILL)
+            assert gone(everybody) == set()
         return run(opened, source)
 
     monkeypatch.setattr(Session, "run", sometimes)

@@ -41,12 +41,16 @@ def _in_double(source: Draw) -> Inputs:
     return {**drawn, "out": drawn["out"].double()}
 
 
-def _not_a_number_behind(source: Draw) -> Inputs:
+def _not_a_number_behind(time: int, lengths: tuple[int, ...] | None) -> Callable[[Draw], Inputs]:
     """What stands past each length is NaN or infinite, as a state may be that ran on through such padding."""
-    drawn = dict(_outputs(6, (3, 6, 1, 4))(source))
-    mask = torch.arange(6)[None, :] < drawn["lengths"][:, None]
-    behind = torch.where(drawn["out"] < 0, torch.inf, torch.nan)
-    return drawn | {"out": torch.where(mask[..., None], drawn["out"], behind)}
+
+    def draw(source: Draw) -> Inputs:
+        drawn = dict(_outputs(time, lengths)(source))
+        mask = torch.arange(time)[None, :] < drawn["lengths"][:, None]
+        behind = torch.where(drawn["out"] < 0, torch.inf, torch.nan)
+        return drawn | {"out": torch.where(mask[..., None], drawn["out"], behind)}
+
+    return draw
 
 
 def _padded(source: Draw) -> Inputs:
@@ -140,7 +144,10 @@ last_valid = Exercise(
                 Case("outputs with time first in memory", _strided),
                 Case("outputs in float64", _in_double),
                 Case("one step, one hidden unit", _outputs(1, (1, 1), hidden=1)),
-                Case("NaN and infinity past the ends", _not_a_number_behind),
+                Case("NaN and infinity past the ends", _not_a_number_behind(6, (3, 6, 1, 4))),
+                Case(
+                    "NaN and infinity past ends drawn at random", _not_a_number_behind(9, None), shown=False
+                ),
                 Case("lengths drawn at random", _outputs(13, None, hidden=3, batch=8), shown=False),
             ),
             points=2,
