@@ -41,13 +41,12 @@ setup: not-moved $(RUNTIME)
 lab: not-moved $(RUNTIME)
 	@$(BIN)/autograde lab $(if $(PORT),--port $(PORT)) $(if $(filter none,$(BROWSER)),--no-browser)
 
-# Three workers keep two cores busy: some tests wait more than they compute.
 test: not-moved $(TESTING)
 	$(IN_VENV) ruff check
 	$(IN_VENV) ruff format --check
 	$(IN_VENV) mypy autograde utils
 	$(IN_VENV) autograde build --check
-	$(IN_VENV) pytest -n 3 --durations=10 $(if $(TOPIC),--topic $(TOPIC))
+	$(IN_VENV) pytest -n 2 --durations=10 $(if $(TOPIC),--topic $(TOPIC))
 
 bench: not-moved $(TESTING)
 	$(IN_VENV) python benchmarks/notebooks.py $(if $(TOPIC),--topic $(TOPIC))
