@@ -30,6 +30,7 @@ import contextlib
 import ctypes
 import importlib.util
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -557,9 +558,7 @@ ax.axvline(25, color=plotting.VERMILLION, linestyle="--", linewidth=1.2, label="
 ax.set(xlabel="step", ylabel="loss of the batch", ylim=(0, None), xlim=(0, 40))
 ax.legend(loc="upper right")
 plotting.caption(fig, "The second start goes on at the checkpoint, along the same curve.")
-for file in folder.iterdir():
-    file.unlink()
-folder.rmdir()
+shutil.rmtree(folder)
 
 # %% [markdown]
 # torchrun sees that a process has gone, ends the others, and says how each ended: `-9` is the signal SIGKILL, which is also what a system sends that runs out of memory. (`-15` is SIGTERM, with which torchrun ends a rank. Rank 0 may be faster, and end with an error of its own: its connection is broken.) The checkpoint of step 20 is whole. The second start repeats the steps that were lost, and meets the old curve, because everything that a step depends on is in
