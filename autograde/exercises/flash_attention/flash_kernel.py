@@ -22,8 +22,15 @@ Grid = tuple[int, int]
 
 
 def launched(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
-    """What the kernel writes into o and lse, started with one program per tile of queries and head."""
-    q, k, v = inputs["q"], inputs["k"], inputs["v"]
+    """What the kernel writes into o and lse, started with one program per tile of queries and head.
+
+    A compiled kernel runs on the GPU wherever the inputs are, because it cannot read the CPU's memory.
+    """
+    where = inputs["q"].device
+    on_gpu = (
+        type(implementation).__name__ == "JITFunction" and torch.cuda.is_available()
+    )  # compiled, not interpreted
+    q, k, v = (inputs[name].cuda() if on_gpu else inputs[name] for name in ("q", "k", "v"))
     (heads, N, d), M = q.shape, k.shape[1]
     o, lse = torch.full_like(q, 7.0), torch.full_like(q[..., 0], 7.0)
     rows, cols = inputs["BR"], inputs["BC"]
@@ -44,7 +51,7 @@ def launched(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
         while type(cause).__name__ == "InterpreterError" and cause.__cause__ is not None:
             cause = cause.__cause__
         raise cause from None
-    return {"o": o, "lse": lse}
+    return {"o": o.to(where), "lse": lse.to(where)}
 
 
 def _raise_if_a_stub(implementation: Any) -> None:

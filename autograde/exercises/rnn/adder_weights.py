@@ -32,7 +32,7 @@ def added_bits(implementation: Implementation, inputs: Inputs) -> Any:
     weights = implementation(inputs["gain"])
     h = weights["h0"].expand(len(inputs["pairs"]), 3)
     bits = []
-    for pair in inputs["pairs"].to(weights["W_ih"].dtype).unbind(1):
+    for pair in inputs["pairs"].to(weights["W_ih"]).unbind(1):
         h = torch.tanh(pair @ weights["W_ih"].T + weights["b_ih"] + h @ weights["W_hh"].T + weights["b_hh"])
         bits.append(h @ weights["w_out"] + weights["b_out"] > 0.5)
     return torch.stack(bits, 1)
@@ -41,8 +41,8 @@ def added_bits(implementation: Implementation, inputs: Inputs) -> Any:
 def sums(implementation: Implementation, inputs: Inputs) -> Any:
     """The sums as numbers, by the text of the addition; for numbers of a few bits."""
     powers = 2 ** torch.arange(inputs["pairs"].shape[1])
-    values = (added_bits(implementation, inputs) * powers).sum(1).tolist()
-    terms = (inputs["pairs"] * powers[:, None]).sum(1).tolist()
+    values = (added_bits(implementation, inputs).cpu() * powers).sum(1).tolist()
+    terms = (inputs["pairs"].cpu() * powers[:, None]).sum(1).tolist()
     return {f"{a} + {b}": value for (a, b), value in zip(terms, values, strict=True)}
 
 
