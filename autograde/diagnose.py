@@ -71,7 +71,7 @@ def _fits(
     return telling
 
 
-_CACHE: dict[tuple[int, int, int, int, str], tuple[Mistake, Sample, Observation]] = {}
+_CACHE: dict[tuple[int, int, int, int], tuple[Mistake, Sample, Observation]] = {}
 _CACHE_SIZE = 4096
 
 
@@ -81,13 +81,18 @@ def forget() -> None:
 
 
 def _shown(mistake: Mistake, exercise: Exercise, sample: Sample) -> Observation:
-    """What a mistake shows in a case; looked at once for each case, seed and device."""
-    key = (id(mistake), id(sample.requirement), id(sample.case), sample.seed, sample.device)
+    """What a mistake shows in a case; looked at once for each case and seed.
+
+    Always on the CPU: a mistake that reads past the end of a tensor raises an exception there, and on a GPU it would end the
+    use of the GPU for the whole process.
+    """
+    key = (id(mistake), id(sample.requirement), id(sample.case), sample.seed)
     if key not in _CACHE:
         if len(_CACHE) >= _CACHE_SIZE:
             _CACHE.clear()
         look = LocalObserver(mistake.implementation, quiet=True)
-        seen = look(sample.requirement.probe, sample.inputs, exercise.forbids)
+        inputs = sample.inputs if sample.device == "cpu" else sample.case.inputs(sample.seed)
+        seen = look(sample.requirement.probe, inputs, exercise.forbids)
         # Mistake and sample are kept beside the observation, so that their ids are not used again.
         _CACHE[key] = (mistake, sample, seen)
     return _CACHE[key][2]

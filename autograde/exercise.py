@@ -194,5 +194,10 @@ def samples(requirement: Requirement, graded: bool, seed: int, device: str = "cp
 
 
 def to_device(value: Any, device: str) -> Any:
-    """A nest of inputs with its tensors on ``device``."""
-    return value if device == "cpu" else map_tensors(value, lambda t: t.to(device))
+    """A nest of inputs with its tensors on ``device``, with their strides: views stay views."""
+
+    def moved(tensor: Tensor) -> Tensor:
+        storage = tensor.new_empty(0).set_(tensor.untyped_storage())
+        return storage.to(device).as_strided(tensor.size(), tensor.stride(), tensor.storage_offset())
+
+    return value if device == "cpu" else map_tensors(value, moved)

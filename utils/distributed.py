@@ -271,7 +271,8 @@ def _join_group(store: Any, rank: int, world_size: int, limit: timedelta, device
     inner = dist.ProcessGroup(store, rank, world_size)
     group = _CountingGroup(inner)
     for made in (inner, group):
-        made._register_backend(torch.device("cpu"), dist.ProcessGroup.BackendType.GLOO, gloo)
+        for kind in ("cpu", "cuda"):  # as init_process_group does for gloo
+            made._register_backend(torch.device(kind), dist.ProcessGroup.BackendType.GLOO, gloo)
         made._set_default_backend(dist.ProcessGroup.BackendType.GLOO)
     name: Any = f"rank {rank} of {world_size}, {id(store)}"
     group._set_group_name(name)

@@ -577,8 +577,29 @@ for N, M, causal in ((100, 100, False), (100, 100, True), (70, 130, True)):
 
 # %% [markdown]
 # Your kernel and float64 agree up to rounding. The course's own kernels, with a backward pass, heads that share keys, and bfloat16, are in
-# [`utils/reference/flash_attention/kernels.py`](../../utils/reference/flash_attention/kernels.py): the same loop, with two differences that matter on a GPU. Tiles that everybody sees come first, and skip the mask. And powers of two replace exponentials, because the hardware has those.
-# [`benchmarks/flash_attention.py`](../../benchmarks/flash_attention.py) measures them beside PyTorch's where there is a GPU, and counts memory on any machine; its tables are in [`benchmarks/results/flash_attention.md`](../../benchmarks/results/flash_attention.md).
+# [`utils/reference/flash_attention/kernels.py`](../../utils/reference/flash_attention/kernels.py), where the same loop is made fast:
+#
+# - Tiles that every query sees come first, and skip the mask. Only the last ones, on the diagonal and at the ragged end, pay for it.
+# - Powers of two replace exponentials, because the hardware has those; the factor $\log_2 e$ goes into the scale.
+# - In the backward pass the scores of a tile stand transposed, keys by queries. Then $P^T$ and $dS^T$ are the left factors of $dV = P^T dO$ and $dK = dS^T Q$, and need not leave the registers in between.
+# - One kernel goes along the queries for $dK$ and $dV$, another along the keys for $dQ$. Both make $S$ and $dP$ again: seven matrix products in place of five. One kernel that adds its parts of $dQ$ to the slow memory does five, and was slower.
+#
+# ### On a GPU
+#
+# Beside PyTorch's own kernels on an H100, in bfloat16, for 16,384 tokens of 16 heads with 128 channels, without a causal mask. TFLOP/s count the two products of the forward pass, and the five of the backward pass. Memory is what both passes need beside their inputs.
+#
+# | | forward, TFLOP/s | backward, TFLOP/s | memory, MiB |
+# |---|---:|---:|---:|
+# | the formula, with all scores in memory (`MATH`) | 24 | 43 | 65,984 |
+# | FlashAttention-2 (`FLASH_ATTENTION`) | 328 | 272 | 514 |
+# | the course's kernels | 480 | 393 | 258 |
+# | cuDNN (`CUDNN_ATTENTION`) | 606 | 552 | 387 |
+#
+# Two things to see. The formula loses by a factor of twenty in the forward pass although it does no more operations: it waits for its 64 GiB of scores, as your count of traffic says. And a few pages of Triton are between 1.20 and 1.64 times as fast as FlashAttention-2 in the forward pass (1.08 and 1.64 backward), over twenty settings from 1,024 to 16,384 tokens; they reach 0.69 to 0.93
+# of cuDNN's speed (0.69 to 1.00). What cuDNN, and FlashAttention-3, do beyond that: some warps only copy, others only multiply, and the softmax of one tile runs while the next one is multiplied. All settings: [`benchmarks/results/flash_attention.md`](../../benchmarks/results/flash_attention.md), made by
+# [`benchmarks/flash_attention.py`](../../benchmarks/flash_attention.py), which counts memory on any machine, too.
+#
+# <!-- not printed: 16,384, 16, 128, 24, 43, 65,984, 328, 272, 514, 480, 393, 258, 606, 552, 387, 64, 1.20, 1.64, 1.08, 0.69, 0.93, 1.00, 1,024 (benchmarks/results/flash_attention.md, an H100 on 26 November 2026) -->
 #
 # ## What you built
 #
@@ -586,8 +607,8 @@ for N, M, causal in ((100, 100, False), (100, 100, True), (70, 130, True)):
 # 2. Decoding in parts, which works because `merge` is associative.
 # 3. A kernel in Triton, with ragged ends and a causal mask with an offset.
 #
-# **Limits.** The count looks at one unit with its own fast memory; a real GPU has many units and a cache between the memories, which makes reading keys again cheaper than counted. And a kernel that competes with the best ones uses features of one generation of
-# hardware: copies that run in the background, and special matrix instructions. Triton uses some of them by itself.
+# **Limits.** The count looks at one unit with its own fast memory; a real GPU has many units and a cache between the memories, which makes reading keys again cheaper than counted. And the fastest kernels are written for one generation of
+# hardware: copies that run in the background, and special matrix instructions. Triton uses some of them by itself; the rest is the distance to cuDNN in the table.
 #
 # **Cost.** Operations as before, $4 N^2 d$. Traffic falls like $1 / M$. Split-K adds $2 (d + 2)$ numbers of traffic for each part and query: they are written by one kernel and read by the next.
 #
@@ -596,4 +617,5 @@ for N, M, causal in ((100, 100, False), (100, 100, True), (70, 130, True)):
 # - T. Dao, D. Fu, S. Ermon, A. Rudra, C. Ré, *FlashAttention: Fast and Memory-Efficient Exact Attention with IO-Awareness*, 2022, arXiv:2205.14135, section 3.2: theorem 2 (memory accesses of both algorithms) and proposition 3 (the lower bound).
 # - T. Dao, *FlashAttention-2: Faster Attention with Better Parallelism and Work Partitioning*, 2023, arXiv:2307.08691, section 3.2: work is divided over tiles of queries.
 # - T. Dao, D. Haziza, F. Massa, G. Sizov, *Flash-Decoding for long-context inference*, 2023, [crfm.stanford.edu/2023/10/12/flashdecoding.html](https://crfm.stanford.edu/2023/10/12/flashdecoding.html): split-K for one query.
+# - J. Shah, G. Bikshandi, Y. Zhang, V. Thakkar, P. Ramani, T. Dao, *FlashAttention-3: Fast and Accurate Attention with Asynchrony and Low-precision*, 2024, arXiv:2407.08608: warps with different tasks.
 # - P. Tillet, H. T. Kung, D. Cox, *Triton: An Intermediate Language and Compiler for Tiled Neural Network Computations*, MAPL 2019.
