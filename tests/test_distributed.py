@@ -87,6 +87,25 @@ def test_a_function_of_a_notebook_may_use_what_is_around_it():
     assert run_ranks(space["f"], 2, processes=True) == [10, 11]
 
 
+class LateInRank1:
+    """Delays the second process between its connections to the others and its work."""
+
+    def __setstate__(self, state):
+        if sys.argv[-1] == "1":
+            before = c10d._update_default_pg
+            c10d._update_default_pg = lambda group: (time.sleep(1), before(group))
+
+    def __getstate__(self):
+        return {"late": True}
+
+
+def test_no_process_begins_before_all_are_connected():
+    """One that is done at once would close its connections while another has not finished making them."""
+    late = LateInRank1()
+    begins = run_ranks(lambda rank, world: (time.monotonic(), late)[0], 2, processes=True)
+    assert abs(begins[0] - begins[1]) < 0.5
+
+
 @BOTH
 def test_a_deadlock_says_who_waits_for_what(processes):
     begin = time.monotonic()

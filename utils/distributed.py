@@ -435,6 +435,7 @@ def main(place: Path, number: int) -> int:
     if backend == "nccl":
         torch.cuda.set_device(number)
     torch.set_num_threads(1)
+    os.environ["TORCH_DIST_INIT_BARRIER"] = "1"  # nobody begins, let alone ends, before all are connected
     try:
         store = FileStore(str(place / "store"), world_size)
         limit = timedelta(seconds=START + seconds)

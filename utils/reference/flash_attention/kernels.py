@@ -56,7 +56,7 @@ def _hide(s, rows, cols, N, M, CAUSAL: tl.constexpr):
 
 
 @triton.jit
-def _my_queries(N, BR: tl.constexpr, CAUSAL: tl.constexpr):
+def _my_queries(BR: tl.constexpr, CAUSAL: tl.constexpr):
     """The first query of this program's tile. Where causal, later tiles see more keys: they begin first, so that none is left over."""
     tile = tl.program_id(0)
     return (tl.num_programs(0) - 1 - tile if CAUSAL else tile) * BR
@@ -95,7 +95,7 @@ def _forward_tiles(q, acc, m, l, k, v, i, start, end, N, M, scale,
 def _forward(q, k, v, o, lse, group, N, M, scale, CAUSAL: tl.constexpr, PRECISION: tl.constexpr,
              D: tl.constexpr, BR: tl.constexpr, BC: tl.constexpr):  # fmt: skip
     """One program per tile of queries and head. Tiles that everybody sees need no mask and come first."""
-    i, head = _my_queries(N, BR, CAUSAL), tl.program_id(1).to(tl.int64)
+    i, head = _my_queries(BR, CAUSAL), tl.program_id(1).to(tl.int64)
     kv_head = head // group
     k, v = k + kv_head * M * D, v + kv_head * M * D
     queries = _tile(q + head * N * D, i, N, D, BR, True)
@@ -135,7 +135,7 @@ def _q_tiles(q, do, dq, k, v, lse2, delta, i, start, end, N, M, scale,
 def _backward_q(q, k, v, o, do, lse, delta, dq, group, N, M, scale, CAUSAL: tl.constexpr,
                 PRECISION: tl.constexpr, D: tl.constexpr, BR: tl.constexpr, BC: tl.constexpr):  # fmt: skip
     """dq, and D = sum(do o), which _backward_kv reads afterwards. One program per tile of queries and head."""
-    i, head = _my_queries(N, BR, CAUSAL), tl.program_id(1).to(tl.int64)
+    i, head = _my_queries(BR, CAUSAL), tl.program_id(1).to(tl.int64)
     kv_head = head // group
     k, v = k + kv_head * M * D, v + kv_head * M * D
     rows = i + tl.arange(0, BR)
