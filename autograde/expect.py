@@ -147,13 +147,23 @@ def _unit(single: Value, exact: Value, shaken: list[Value], rows: bool) -> Tenso
     return by_row
 
 
-def _refuse_chaos(expected: Expected, sample: Sample) -> None:
+def strain(expected: Expected) -> dict[str, float]:
+    """How near each leaf is to being refused as chaotic: its tolerance over the largest one allowed. Above 1 it is refused."""
+    found = {}
     for path, unit in expected.unit.items():
         scale = as_double(expected.exact[path]).abs().nan_to_num(0.0, posinf=0.0)
         biggest = float(scale.amax()) if scale.numel() else 0.0
-        if float((expected.factor * unit).max()) > MOST_RELATIVE * biggest and biggest > 0:
+        if biggest > 0:
+            found[path] = float((expected.factor * unit).max()) / (MOST_RELATIVE * biggest)
+    return found
+
+
+def _refuse_chaos(expected: Expected, sample: Sample) -> None:
+    for path, share in strain(expected).items():
+        if share > 1:
+            biggest = float(as_double(expected.exact[path]).abs().nan_to_num(0.0, posinf=0.0).amax())
             raise CaseError(
                 f"Case {sample.case.name!r} of {sample.requirement.name!r} is chaotic at {path or 'the result'}: rounding"
-                f" alone moves the reference by {float(unit.max()):.1e}, and its largest value is {biggest:.1e}. Take smaller"
-                " values, or values that saturate fully."
+                f" alone moves the reference by {float(expected.unit[path].max()):.1e}, and its largest value is {biggest:.1e}."
+                " Take smaller values, or values that saturate fully."
             )

@@ -59,9 +59,9 @@ def ordered(
             scores = scores[torch.argsort(source.uniform(M))]
         q = torch.ones(N, d) + 0.02 * source.uniform(N, d, low=-1, high=1)
         k = scores[:, None] * d**-0.5 + 0.3 * source.normal(M, d)
-        v = source.normal(M, d) + (
-            2.0 if order == "mixed" else 0.0
-        )  # outputs that are not small beside their rounding
+        v = source.normal(M, d)
+        if order == "mixed":
+            v += 2.0  # a mean of many values would be small beside its rounding
         return {"q": q, "k": k, "v": v, "Br": Br, "Bc": Bc, "causal": causal}
 
     return draw

@@ -27,9 +27,8 @@ def launched(implementation: Implementation, inputs: Inputs) -> dict[str, Any]:
     A compiled kernel runs on the GPU wherever the inputs are, because it cannot read the CPU's memory.
     """
     where = inputs["q"].device
-    on_gpu = (
-        type(implementation).__name__ == "JITFunction" and torch.cuda.is_available()
-    )  # compiled, not interpreted
+    compiled = type(implementation).__name__ == "JITFunction"  # otherwise it is interpreted
+    on_gpu = compiled and torch.cuda.is_available()
     q, k, v = (inputs[name].cuda() if on_gpu else inputs[name] for name in ("q", "k", "v"))
     (heads, N, d), M = q.shape, k.shape[1]
     o, lse = torch.full_like(q, 7.0), torch.full_like(q[..., 0], 7.0)
